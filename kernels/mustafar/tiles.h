@@ -1,9 +1,9 @@
 // The data of MUSTAFAR's formats and of their 2-bit variants. Specified in docs/formats.md.
 //
-// A tile is 64 scalars of a [batch, num_tokens, head_dim] tensor and one 64-bit bitmap of those that
-// are not zero (-0.0 is), element 0 at bit 63. Key tiles are one channel x 64 tokens: tile t of a
-// batch row is channel t % head_dim of token block t / head_dim. Value tiles are one token x 64
-// channels: within a block of 64 tokens all tokens of channels 0-63, then of 64-127, and so on.
+// A tile is 64 scalars of a [batch, num_tokens, head_dim] tensor and one 64-bit bitmap of those
+// that are not zero (-0.0 is), element 0 at bit 63. Key tiles are one channel x 64 tokens: tile t
+// of a batch row is channel t % head_dim of token block t / head_dim. Value tiles are one token x
+// 64 channels: within a block of 64 tokens all tokens of channels 0-63, then of 64-127, and so on.
 //
 // Source: MUSTAFAR, https://arxiv.org/abs/2505.22913.
 #ifndef KVATTEND_KERNELS_MUSTAFAR_TILES_H_
