@@ -147,7 +147,8 @@ class Backend {
   // The arena's size; offsets of units lie below it, multiples of kUnitAlignment.
   static constexpr size_t kUnitAlignment = 256;
   virtual uint64_t arena_bytes() const = 0;
-  // Sizes of the units of a layer, multiples of kUnitAlignment.
+  // Sizes of the units of a layer, multiples of kUnitAlignment. A page and what it holds do not
+  // depend on the formats of keys and values: pages outlive a change of codec.
   virtual size_t BlockBytes(const LayerShape& shape) const = 0;
   virtual size_t PageBytes(const LayerShape& shape) const = 0;
 
