@@ -32,7 +32,8 @@ struct VectorLayout {
 struct BlockLayout {
   VectorLayout keys;
   VectorLayout values;
-  // Of one KV head: keys.size_bytes + values.size_bytes. The values' part begins at keys.size_bytes.
+  // Of one KV head: keys.size_bytes + values.size_bytes. The values' part begins at
+  // keys.size_bytes.
   size_t head_bytes = 0;
 };
 

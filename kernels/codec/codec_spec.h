@@ -50,8 +50,8 @@ inline constexpr char kCustomCodec[] = "custom";
 // All presets, the default one first.
 const std::vector<CodecPreset>& CodecPresets();
 
-// INVALID_ARGUMENT naming the field (head_dim, keys.kept, keys.bits, values.kept, values.bits), what
-// was expected and what was found.
+// INVALID_ARGUMENT naming the field (head_dim, keys.kept, keys.bits, values.kept, values.bits),
+// what was expected and what was found.
 absl::Status ValidateCodec(const CodecSpec& codec);
 
 // The preset `name` at `head_dim`. INVALID_ARGUMENT listing the names where there is none.
@@ -60,8 +60,8 @@ absl::StatusOr<CodecSpec> CodecFromPreset(absl::string_view name, int head_dim);
 // The name of the preset that `codec` equals, else kCustomCodec.
 absl::string_view CodecName(const CodecSpec& codec);
 
-// Levels of 2-bit codes are +-s and +-r*s; this is r: 1.5 while kept <= 0.45 head_dim, 2 up to 0.75,
-// 3.25 above.
+// Levels of 2-bit codes are +-s and +-r*s; this is r: 1.5 while kept <= 0.45 head_dim, 2 up to
+// 0.75, 3.25 above.
 float TwoBitMagnitudeRatio(const VectorFormat& format, int head_dim);
 
 }  // namespace kvattend
