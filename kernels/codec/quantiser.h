@@ -41,7 +41,7 @@ struct TwoBitLevels {
   // (1 + ratio) / 2: above this many s a magnitude takes the larger level.
   float threshold;
   // The same border for the first guess, in mean magnitudes of a token's kept values. Chosen so that
-  // one refinement comes within 1 % of the least error on Gaussian vectors and, after pruning,
+  // one refinement comes within 2 % of the least error on Gaussian vectors and, after pruning,
   // spares the channels that the equaliser brought far below the others.
   float first_threshold;
 };
