@@ -7,7 +7,10 @@
 // turn comes is not started (DEADLINE_EXCEEDED, CANCELLED).
 //
 // Errors are statuses of server/base/error.h. Arguments have been validated on their own (ranges,
-// sizes); the engine checks what depends on a session.
+// sizes); the engine checks what depends on a session. An error of one entry of a batch is the
+// entry's status and leaves the others alone; where the backend fails (UNAVAILABLE DEVICE_FAULT,
+// RESOURCE_EXHAUSTED OUT_OF_MEMORY, UNIMPLEMENTED UNSUPPORTED_BY_DEVICE) the whole call fails, and
+// nothing has changed.
 //
 // Thread-safe. The backend, metrics and clock outlive the engine.
 #ifndef KVATTEND_SERVER_ENGINE_ENGINE_H_
@@ -35,6 +38,9 @@ struct EngineOptions {
   // Operations that may wait; one more is refused with UNAVAILABLE QUEUE_FULL.
   int max_queue_depth = 1024;
   int64_t max_sessions = 100000;
+  // Where the ids come from that the engine chooses; must be hard to guess. Called on the
+  // executor's thread. Empty: std::random_device.
+  std::function<uint64_t()> random;
 };
 
 // Who calls, and until when.
@@ -124,6 +130,7 @@ struct AttendResult {
   const float* lse = nullptr;
 };
 struct AttendAnswer {
+  // The outputs of the results that are OK, one after the other, then their LSEs.
   StagingBuffer staging;
   std::vector<AttendResult> results;
 };
@@ -143,6 +150,7 @@ struct ScoresResult {
   const int64_t* positions = nullptr;
 };
 struct ScoresAnswer {
+  // The scores of the results that are OK, one after the other, then their positions, if any.
   StagingBuffer staging;
   std::vector<ScoresResult> results;
 };
@@ -154,6 +162,7 @@ class Engine {
   ~Engine();
 
   // Refuses new operations (UNAVAILABLE DRAINING), waits until those queued have run. Idempotent.
+  // Not from the executor's thread.
   void Drain();
 
   void CreateSession(CreateSessionParams params, CallContext context, Done<SessionInfo> done);
@@ -162,7 +171,8 @@ class Engine {
   void ListSessions(std::string after, int page_size, CallContext context, Done<SessionPage> done);
   // Gives the freed bytes.
   void DeleteSession(std::string id, CallContext context, Done<int64_t> done);
-  // keep_exact unset: the session's recent window. codec unset: the session's.
+  // keep_exact unset: the session's recent window. codec unset: the session's. INVALID_ARGUMENT
+  // KEEP_EXACT_OUT_OF_RANGE above the recent window, CODEC_NOT_SMALLER (also for another head_dim).
   void CompressSession(std::string id, std::optional<int64_t> keep_exact,
                        std::optional<CodecSpec> codec, CallContext context,
                        Done<SessionChange> done);
@@ -178,9 +188,8 @@ class Engine {
 
   // Runs `work` on the executor's thread with the backend: for work without sessions. `op` is
   // kEncode or kDecode, `codec` the label of its metrics.
-  void RunStateless(EngineOp op, std::string codec,
-                    absl::AnyInvocable<absl::Status(Backend&)> work, CallContext context,
-                    absl::AnyInvocable<void(absl::Status)> done);
+  void RunStateless(EngineOp op, std::string codec, absl::AnyInvocable<absl::Status(Backend&)> work,
+                    CallContext context, absl::AnyInvocable<void(absl::Status)> done);
 
   // For the rpc layer's copies. From any thread.
   absl::StatusOr<StagingBuffer> AllocateStaging(size_t size_bytes);

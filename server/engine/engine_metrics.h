@@ -1,7 +1,8 @@
 // What the engine reports about itself. server/observability implements it for Prometheus; tests
 // implement it to look.
 //
-// Thread-safe: called from the executor and from rpc threads.
+// Thread-safe: called from the executor and from rpc threads, also under a lock of the engine: so
+// implementations neither block nor call the engine.
 #ifndef KVATTEND_SERVER_ENGINE_ENGINE_METRICS_H_
 #define KVATTEND_SERVER_ENGINE_ENGINE_METRICS_H_
 
@@ -14,17 +15,35 @@ namespace kvattend {
 
 // Values of the `op` label.
 enum class EngineOp {
-  kCreate, kGet, kList, kDelete, kCompressSession, kFork, kTruncate, kAppend, kAttend, kScores, kEncode, kDecode
+  kCreate,
+  kGet,
+  kList,
+  kDelete,
+  kCompressSession,
+  kFork,
+  kTruncate,
+  kAppend,
+  kAttend,
+  kScores,
+  kEncode,
+  kDecode
 };
 inline constexpr int kNumEngineOps = 12;
-// "create_session", "attend", ...
+// "create_session", "attend", ...; kEncode and kDecode are "compress" and "decompress".
 absl::string_view EngineOpName(EngineOp op);
 
 // Why a session ended. kExpired comes with leases.
 enum class SessionCloseReason { kDeleted };
 
-// Why an operation was refused before it started.
-enum class RejectReason { kQueueFull, kDraining, kDeadline, kCancelled, kArenaFull, kTooManySessions };
+// Why an operation, or an entry of one, was refused and changed nothing.
+enum class RejectReason {
+  kQueueFull,
+  kDraining,
+  kDeadline,
+  kCancelled,
+  kArenaFull,
+  kTooManySessions
+};
 inline constexpr int kNumRejectReasons = 6;
 absl::string_view RejectReasonName(RejectReason reason);
 
@@ -47,9 +66,9 @@ class EngineMetrics {
   virtual void BatchSize(EngineOp op, int items) = 0;
   virtual void Rejected(RejectReason reason) = 0;
   virtual void AppendReplayed() = 0;
-  // Tokens x layers are not counted: one token of all layers counts num_layers.
+  // Each layer counts: one token of all layers is num_layers layer tokens.
   virtual void TokensAppended(int64_t layer_tokens) = 0;
-  // float16 bytes that went into blocks and the blocks' bytes.
+  // float16 bytes that went into blocks and the blocks' bytes; recoded blocks count again.
   virtual void Compressed(absl::string_view codec, int64_t input_bytes, int64_t output_bytes) = 0;
   virtual void SessionClosed(SessionCloseReason reason) = 0;
   virtual void Memory(const MemoryUse& use) = 0;
