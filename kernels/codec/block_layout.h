@@ -35,6 +35,10 @@ struct BlockLayout {
   // Of one KV head: keys.size_bytes + values.size_bytes. The values' part begins at
   // keys.size_bytes.
   size_t head_bytes = 0;
+
+  const VectorLayout& part(VectorRole role) const {
+    return role == VectorRole::kKey ? keys : values;
+  }
 };
 
 // The layout of a codec that ValidateCodec accepts.

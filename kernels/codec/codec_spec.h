@@ -26,11 +26,17 @@ struct VectorFormat {
   friend bool operator==(const VectorFormat&, const VectorFormat&) = default;
 };
 
+enum class VectorRole { kKey, kValue };
+
 struct CodecSpec {
   // 64, 128 or 256.
   int head_dim = 0;
   VectorFormat keys;
   VectorFormat values;
+
+  const VectorFormat& format(VectorRole role) const {
+    return role == VectorRole::kKey ? keys : values;
+  }
 
   friend bool operator==(const CodecSpec&, const CodecSpec&) = default;
 };

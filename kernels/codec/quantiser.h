@@ -33,17 +33,16 @@ constexpr int EqualiserExponent(float mean_square) {
   return static_cast<int>((std::bit_cast<uint32_t>(mean_square) + kRoundUp) >> 23) - 127;
 }
 
-// What 2-bit codes of a format need. All are exact in float32, and so are their products with a
-// float16 scale.
+// What 2-bit codes of a format need.
 struct TwoBitLevels {
-  // Levels are +-s and +-ratio * s.
+  // Levels are +-s and +-ratio * s; ratio * s is exact in float32 for a float16 s.
   float ratio;
-  // (1 + ratio) / 2: above this many s a magnitude takes the larger level.
+  // (1 + ratio) / 2: above this many s a magnitude takes the larger level. Exact likewise.
   float threshold;
-  // The same border for the first guess, in mean magnitudes of a token's kept values. Chosen so that
-  // one refinement comes within 2 % of the least error on Gaussian vectors and, after pruning,
+  // The same border for the first guess, in sums of the magnitudes that a token keeps. Chosen so
+  // that one refinement comes within 2 % of the least error on Gaussian vectors and, after pruning,
   // spares the channels that the equaliser brought far below the others.
-  float first_threshold;
+  float first_border;
 };
 
 // For formats of 2 bits.
@@ -51,7 +50,9 @@ inline TwoBitLevels TwoBitLevelsOf(const VectorFormat& format, int head_dim) {
   const float ratio = TwoBitMagnitudeRatio(format, head_dim);
   const float mean_to_scale = ratio == 1.5f ? 0.8125f : ratio == 2.0f ? 0.71875f : 0.625f;
   const float threshold = (1.0f + ratio) / 2.0f;
-  return {.ratio = ratio, .threshold = threshold, .first_threshold = mean_to_scale * threshold};
+  return {.ratio = ratio,
+          .threshold = threshold,
+          .first_border = mean_to_scale * threshold / static_cast<float>(format.kept)};
 }
 
 }  // namespace kvattend

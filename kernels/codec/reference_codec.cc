@@ -1,38 +1,22 @@
 #include "kernels/codec/reference_codec.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstddef>
 #include <cstring>
 #include <numeric>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
 #include "kernels/base/half.h"
 #include "kernels/base/status_macros.h"
-#include "kernels/codec/block_layout.h"
+#include "kernels/codec/block_part.h"
 #include "kernels/codec/quantiser.h"
 
 namespace kvattend {
 namespace {
-
-// What encoding, decoding and validating one part go by.
-struct PartShape {
-  PartShape(const CodecSpec& codec, VectorRole role)
-      : head_dim(codec.head_dim),
-        format(role == VectorRole::kKey ? codec.keys : codec.values),
-        layout(role == VectorRole::kKey ? MakeBlockLayout(codec).keys
-                                        : MakeBlockLayout(codec).values) {}
-
-  int head_dim;
-  VectorFormat format;
-  VectorLayout layout;
-};
-
-// Which channels of a token are kept.
-using ChannelMask = std::vector<bool>;
 
 // Sums 2^n elements as a tree: neighbours first, then neighbouring sums.
 float PairwiseSum(std::vector<float> x) {
@@ -40,48 +24,6 @@ float PairwiseSum(std::vector<float> x) {
     for (size_t i = 0; i < size; ++i) x[i] = x[2 * i] + x[2 * i + 1];
   }
   return x[0];
-}
-
-// ---- The bytes of a part.
-
-uint16_t LoadHalf(const uint8_t* bytes) {
-  return static_cast<uint16_t>(bytes[0] | (bytes[1] << 8));
-}
-
-void StoreHalf(uint16_t half, uint8_t* bytes) {
-  bytes[0] = static_cast<uint8_t>(half);
-  bytes[1] = static_cast<uint8_t>(half >> 8);
-}
-
-// Codes of 2 and 4 bits never straddle a byte, only a token's row of them may.
-uint16_t LoadCode(const uint8_t* codes, size_t index, int bits) {
-  const size_t bit = index * static_cast<size_t>(bits);
-  if (bits == 16) return LoadHalf(codes + bit / 8);
-  return static_cast<uint16_t>((codes[bit / 8] >> (bit % 8)) & ((1 << bits) - 1));
-}
-
-// Into bytes that were zero.
-void StoreCode(uint16_t code, size_t index, int bits, uint8_t* codes) {
-  const size_t bit = index * static_cast<size_t>(bits);
-  if (bits == 16) return StoreHalf(code, codes + bit / 8);
-  codes[bit / 8] |= static_cast<uint8_t>(code << (bit % 8));
-}
-
-// Bit c % 64 of little-endian 64-bit word c / 64 is bit c % 8 of byte c / 8.
-ChannelMask LoadMask(const PartShape& shape, const uint8_t* part, int token) {
-  ChannelMask mask(static_cast<size_t>(shape.head_dim), true);
-  if (!shape.layout.has_bitmaps) return mask;
-  const uint8_t* bitmap = part + shape.layout.bitmap_offset + token * shape.head_dim / 8;
-  for (int c = 0; c < shape.head_dim; ++c) mask[c] = ((bitmap[c / 8] >> (c % 8)) & 1) != 0;
-  return mask;
-}
-
-void StoreMask(const PartShape& shape, const ChannelMask& mask, int token, uint8_t* part) {
-  if (!shape.layout.has_bitmaps) return;
-  uint8_t* bitmap = part + shape.layout.bitmap_offset + token * shape.head_dim / 8;
-  for (int c = 0; c < shape.head_dim; ++c) {
-    if (mask[c]) bitmap[c / 8] |= static_cast<uint8_t>(1 << (c % 8));
-  }
 }
 
 // ---- Encoding.
@@ -117,7 +59,7 @@ float TwoBitScale(const std::vector<float>& x, int kept, const TwoBitLevels& lev
   for (size_t c = 0; c < x.size(); ++c) magnitudes[c] = std::abs(x[c]);
   const float sum = PairwiseSum(magnitudes);
 
-  const float border = sum * (levels.first_threshold / static_cast<float>(kept));
+  const float border = sum * levels.first_border;
   int num_large = 0;
   std::vector<float> large(x.size(), 0.0f);
   for (size_t c = 0; c < x.size(); ++c) {
@@ -166,34 +108,50 @@ uint16_t TwoBitCode(float x, float scale, const TwoBitLevels& levels) {
                                (std::abs(x) > scale * levels.threshold ? 1 : 0));
 }
 
-// Writes the scale and the codes of token `token`. `x` as above.
+// Writes the scale and the codes of a token. `x` as above.
 void QuantiseToken(const PartShape& shape, const std::vector<float>& x, const ChannelMask& mask,
                    int token, uint8_t* part) {
   const auto [kept, bits] = shape.format;
   const TwoBitLevels levels = TwoBitLevelsOf(shape.format, shape.head_dim);
   const uint16_t scale_bits =
       FloatToHalf(bits == 2 ? TwoBitScale(x, kept, levels) : UniformScale(x, mask, bits));
-  StoreHalf(scale_bits, part + shape.layout.scale_offset + 2 * token);
+  StoreScale(shape, scale_bits, token, part);
   const float scale = HalfToFloat(scale_bits);
   if (scale == 0.0f) return;  // codes stay 0
 
-  size_t index = static_cast<size_t>(token) * kept;
+  const float inverse_scale = 1.0f / scale;
+  int index = 0;
   for (size_t c = 0; c < x.size(); ++c) {
     if (!mask[c]) continue;
     const uint16_t code =
-        bits == 2 ? TwoBitCode(x[c], scale, levels) : UniformCode(x[c], 1.0f / scale, bits);
-    StoreCode(code, index++, bits, part + shape.layout.code_offset);
+        bits == 2 ? TwoBitCode(x[c], scale, levels) : UniformCode(x[c], inverse_scale, bits);
+    StoreCode(shape, code, token, index++, part);
+  }
+}
+
+// Copies the kept values of a token as they are: the codes of 16 bits.
+void CopyToken(const PartShape& shape, absl::Span<const uint16_t> x, const ChannelMask& mask,
+               int token, uint8_t* part) {
+  int index = 0;
+  for (size_t c = 0; c < x.size(); ++c) {
+    if (mask[c]) StoreCode(shape, x[c], token, index++, part);
   }
 }
 
 // ---- Decoding.
 
-// The level of a code, times the scale.
-float Dequantise(const PartShape& shape, uint16_t code, float scale) {
-  if (shape.format.bits != 2) return UniformLevel(code, shape.format.bits) * scale;
-  const float ratio = TwoBitMagnitudeRatio(shape.format, shape.head_dim);
-  const float level = (code & 1) != 0 ? ratio : 1.0f;
-  return ((code & 2) != 0 ? -level : level) * scale;
+// The value of a code: level * scale * sqrt(2)^exponent.
+float DecodeValue(const PartShape& shape, uint16_t code, float scale, int exponent) {
+  const int bits = shape.format.bits;
+  if (bits == 16) return HalfToFloat(code);
+  float level;
+  if (bits == 2) {
+    level = (code & 1) != 0 ? TwoBitMagnitudeRatio(shape.format, shape.head_dim) : 1.0f;
+    if ((code & 2) != 0) level = -level;
+  } else {
+    level = UniformLevel(code, bits);
+  }
+  return (level * scale) * HalfOctavePower(exponent);
 }
 
 // ---- Validation.
@@ -207,7 +165,7 @@ absl::Status ValidateToken(const PartShape& shape, const uint8_t* part, int toke
                                                    " kept channels in its bitmap, found ", found));
   }
   if (shape.layout.has_scales) {
-    const uint16_t scale = LoadHalf(part + shape.layout.scale_offset + 2 * token);
+    const uint16_t scale = LoadScale(shape, part, token);
     if (!IsFiniteHalf(scale) || (scale & 0x8000) != 0) {
       return absl::InvalidArgumentError(absl::StrCat(
           "token ", token, ": expected a scale that is finite and not negative, found ",
@@ -216,19 +174,13 @@ absl::Status ValidateToken(const PartShape& shape, const uint8_t* part, int toke
     return absl::OkStatus();
   }
   for (int i = 0; i < shape.format.kept; ++i) {
-    const uint16_t code = LoadCode(part + shape.layout.code_offset,
-                                   static_cast<size_t>(token) * shape.format.kept + i, 16);
+    const uint16_t code = LoadCode(shape, part, token, i);
     if (!IsFiniteHalf(code)) {
       return absl::InvalidArgumentError(absl::StrCat("token ", token, ": kept value ", i, " is ",
                                                      HalfToFloat(code), ", not finite"));
     }
   }
   return absl::OkStatus();
-}
-
-int LoadExponent(const PartShape& shape, const uint8_t* part, int channel) {
-  if (!shape.layout.has_exponents) return 0;
-  return static_cast<int8_t>(part[shape.layout.exponent_offset + channel]);
 }
 
 }  // namespace
@@ -241,18 +193,15 @@ void EncodeReference(const CodecSpec& codec, VectorRole role, const uint16_t* x,
   if (shape.layout.has_exponents) {
     for (int c = 0; c < head_dim; ++c) {
       exponents[c] = ChannelExponent(x, head_dim, c);
-      part[shape.layout.exponent_offset + c] = static_cast<uint8_t>(exponents[c]);
+      StoreExponent(shape, exponents[c], c, part);
     }
   }
   for (int t = 0; t < kBlockTokens; ++t) {
-    const absl::Span<const uint16_t> token = absl::MakeConstSpan(x + t * head_dim, head_dim);
+    const auto token = absl::MakeConstSpan(x + t * head_dim, head_dim);
     const ChannelMask mask = Prune(token, shape.format.kept);
     StoreMask(shape, mask, t, part);
     if (shape.format.bits == 16) {
-      size_t index = static_cast<size_t>(t) * shape.format.kept;
-      for (int c = 0; c < head_dim; ++c) {
-        if (mask[c]) StoreCode(token[c], index++, 16, part + shape.layout.code_offset);
-      }
+      CopyToken(shape, token, mask, t, part);
       continue;
     }
     std::vector<float> equalised(head_dim, 0.0f);
@@ -265,21 +214,14 @@ void EncodeReference(const CodecSpec& codec, VectorRole role, const uint16_t* x,
 
 void DecodeReference(const CodecSpec& codec, VectorRole role, const uint8_t* part, float* x) {
   const PartShape shape(codec, role);
-  const auto [kept, bits] = shape.format;
   for (int t = 0; t < kBlockTokens; ++t) {
     const ChannelMask mask = LoadMask(shape, part, t);
-    size_t index = static_cast<size_t>(t) * kept;
+    const float scale = shape.layout.has_scales ? HalfToFloat(LoadScale(shape, part, t)) : 1.0f;
+    int index = 0;
     for (int c = 0; c < shape.head_dim; ++c) {
-      float& value = x[t * shape.head_dim + c];
-      value = 0.0f;
-      if (!mask[c]) continue;
-      const uint16_t code = LoadCode(part + shape.layout.code_offset, index++, bits);
-      if (bits == 16) {
-        value = HalfToFloat(code);
-        continue;
-      }
-      const float scale = HalfToFloat(LoadHalf(part + shape.layout.scale_offset + 2 * t));
-      value = Dequantise(shape, code, scale) * HalfOctavePower(LoadExponent(shape, part, c));
+      x[t * shape.head_dim + c] = mask[c] ? DecodeValue(shape, LoadCode(shape, part, t, index++),
+                                                        scale, LoadExponent(shape, part, c))
+                                          : 0.0f;
     }
   }
 }

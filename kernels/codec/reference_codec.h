@@ -2,7 +2,8 @@
 // docs/formats.md states them; every backend must yield the same ones.
 //
 // A part is the keys' or the values' share of one KV head in a canonical block of 64 tokens:
-// MakeBlockLayout(codec).keys or .values bytes. Codecs must be ones that ValidateCodec accepts.
+// MakeBlockLayout(codec).part(role).size_bytes bytes. Codecs must be ones that ValidateCodec
+// accepts.
 //
 // Thread-safe: pure functions.
 #ifndef KVATTEND_KERNELS_CODEC_REFERENCE_CODEC_H_
@@ -14,8 +15,6 @@
 #include "kernels/codec/codec_spec.h"
 
 namespace kvattend {
-
-enum class VectorRole { kKey, kValue };
 
 // Encodes finite float16 patterns x [64, head_dim]. Writes the whole part.
 void EncodeReference(const CodecSpec& codec, VectorRole role, const uint16_t* x, uint8_t* part);
