@@ -31,8 +31,10 @@ absl::StatusOr<std::string> ClaimId(EngineState& state, std::string id) {
         .With("max_sessions", state.options.max_sessions);
   }
   while (id.empty() || state.sessions.Find(id) != nullptr) {
-    id = absl::StrCat(absl::Hex(RandomWord(state.options), absl::kZeroPad16),
-                      absl::Hex(RandomWord(state.options), absl::kZeroPad16));
+    id.clear();
+    for (int word = 0; word < 2; ++word) {
+      absl::StrAppend(&id, absl::Hex(RandomWord(state.options), absl::kZeroPad16));
+    }
   }
   return id;
 }
