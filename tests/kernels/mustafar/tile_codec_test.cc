@@ -40,7 +40,8 @@ std::vector<uint16_t> RandomDense(const TileSpec& spec, uint32_t seed) {
   std::vector<uint16_t> dense(spec.dense_elements());
   const size_t row_elements = dense.size() / spec.batch;
   for (size_t i = 0; i < dense.size(); ++i) {
-    const float density = static_cast<float>(i / row_elements) / (spec.batch - 1);
+    const size_t row = i / row_elements;
+    const float density = static_cast<float>(row) / (spec.batch - 1);
     if (uniform(generator) < density) {
       dense[i] = FloatToHalf(normal(generator));
     } else {

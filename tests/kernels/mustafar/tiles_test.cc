@@ -82,9 +82,9 @@ class ValidateTilesTest : public ::testing::TestWithParam<TileFormat> {
   void ExpectRejected(const std::string& field, const std::function<void(Tiles&)>& corrupt) {
     SCOPED_TRACE(field);
     Tiles tiles = MakeTiles(GetParam());
+    const std::vector<uint16_t> queries(tiles.spec.batch * tiles.spec.head_dim, 0);
     ASSERT_TRUE(ValidateTiles(tiles).ok());
     corrupt(tiles);
-    const std::vector<uint16_t> queries(tiles.spec.batch * tiles.spec.head_dim, 0);
     for (const absl::Status& status : {ValidateTiles(tiles), DecompressTiles(tiles).status(),
                                        TileScores(tiles, queries).status()}) {
       EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
