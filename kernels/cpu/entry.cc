@@ -15,6 +15,7 @@
 HWY_BEFORE_NAMESPACE();
 namespace kvattend {
 namespace HWY_NAMESPACE {
+namespace {
 namespace hn = hwy::HWY_NAMESPACE;
 
 // Values are addressed by bytes, since sources and destinations may be unaligned.
@@ -211,6 +212,7 @@ void FromFloatOfType(FloatType type, const float* source, size_t count, uint8_t*
   }
 }
 
+}  // namespace
 }  // namespace HWY_NAMESPACE
 }  // namespace kvattend
 HWY_AFTER_NAMESPACE();
