@@ -58,7 +58,7 @@ TEST_P(DecodeTest, GivesTheReferencesValuesForPresets) {
 
 TEST_P(DecodeTest, GivesTheReferencesValuesForRandomCodecs) {
   uint64_t seed = 400;
-  for (const CodecSpec& codec : testing::RandomCodecs(/*seed=*/8, /*count=*/60)) {
+  for (const CodecSpec& codec : testing::RandomCodecs(/*seed=*/8, /*count=*/24)) {
     SCOPED_TRACE(testing::Describe(codec));
     ASSERT_NO_FATAL_FAILURE(ExpectReferenceValues(codec, seed++));
   }
@@ -67,7 +67,7 @@ TEST_P(DecodeTest, GivesTheReferencesValuesForRandomCodecs) {
 // Parts that are valid though no encoder writes them: any code, scale and exponent.
 TEST_P(DecodeTest, TakesWhateverIsValid) {
   testing::RandomStream random(9);
-  for (const CodecSpec& codec : testing::RandomCodecs(/*seed=*/10, /*count=*/60)) {
+  for (const CodecSpec& codec : testing::RandomCodecs(/*seed=*/10, /*count=*/24)) {
     SCOPED_TRACE(testing::Describe(codec));
     for (const VectorRole role : {VectorRole::kKey, VectorRole::kValue}) {
       const VectorLayout layout = MakeBlockLayout(codec).part(role);
