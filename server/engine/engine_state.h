@@ -12,8 +12,8 @@
 #include "absl/types/span.h"
 #include "kernels/backend.h"
 #include "server/base/clock.h"
-#include "server/engine/engine.h"
 #include "server/engine/engine_metrics.h"
+#include "server/engine/engine_types.h"
 #include "server/store/block_pool.h"
 #include "server/store/session_table.h"
 

@@ -10,8 +10,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "server/engine/engine.h"
 #include "server/engine/engine_state.h"
+#include "server/engine/engine_types.h"
 
 namespace kvattend {
 

@@ -14,8 +14,8 @@
 #include "absl/time/time.h"
 #include "server/base/clock.h"
 #include "server/base/mutex.h"
-#include "server/engine/engine.h"
 #include "server/engine/engine_metrics.h"
+#include "server/engine/engine_types.h"
 
 namespace kvattend {
 

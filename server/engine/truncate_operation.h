@@ -6,8 +6,8 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "server/engine/engine.h"
 #include "server/engine/engine_state.h"
+#include "server/engine/engine_types.h"
 
 namespace kvattend {
 
