@@ -12,8 +12,8 @@ set -euo pipefail
 build_packages=(
   ca-certificates ccache cmake g++ git lld make ninja-build pkg-config python3
   libabsl-dev libbenchmark-dev libcurl4-openssl-dev libgmock-dev libgrpc++-dev libgtest-dev
-  libhwy-dev libprotobuf-dev libspdlog-dev nlohmann-json3-dev prometheus-cpp-dev protobuf-compiler
-  protobuf-compiler-grpc
+  libhwy-dev libprotobuf-dev libspdlog-dev nlohmann-json3-dev prometheus-cpp-dev
+  protobuf-compiler protobuf-compiler-grpc
 )
 test_packages=(prometheus python3-venv)
 tools_packages=(clang clang-format clang-tidy)
