@@ -41,7 +41,7 @@ std::string ErrorReason(const absl::Status& status) {
     case absl::StatusCode::kResourceExhausted:
       return "OUT_OF_MEMORY";
     case absl::StatusCode::kUnimplemented:
-      return "UNSUPPORTED_CAPABILITY";
+      return "UNSUPPORTED_BY_DEVICE";
     default:
       // The code's own name, e.g. "INTERNAL", is in upper snake case.
       return absl::StatusCodeToString(status.code());

@@ -62,9 +62,6 @@ absl::StatusOr<CodecSpec> ParseCodec(const v1::Codec& codec, int head_dim) {
     return InvalidCodec("codec.preset",
                         absl::StrCat("expected one of ", names, ", found ", Quote(codec.preset())));
   }
-  if (!codec.preset().empty()) {
-    return InvalidCodec("codec.preset", "expected either a preset or keys and values, found both");
-  }
   if (!codec.has_keys() || !codec.has_values()) {
     return InvalidCodec(codec.has_keys() ? "codec.values" : "codec.keys",
                         "expected keys and values, found only one of them");
@@ -77,6 +74,11 @@ absl::StatusOr<CodecSpec> ParseCodec(const v1::Codec& codec, int head_dim) {
     const std::pair<absl::string_view, absl::string_view> parts =
         absl::StrSplit(status.message(), absl::MaxSplits(": ", 1));
     return InvalidCodec(absl::StrCat("codec.", parts.first), parts.second);
+  }
+  if (!codec.preset().empty() && codec.preset() != CodecName(spec)) {
+    return InvalidCodec("codec.preset",
+                        absl::StrCat("expected nothing, or \"", CodecName(spec),
+                                     "\" as keys and values are, found ", Quote(codec.preset())));
   }
   return spec;
 }

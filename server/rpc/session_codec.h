@@ -19,7 +19,8 @@
 
 namespace kvattend {
 
-// A preset, or keys and values; balanced where neither is given. INVALID_CODEC.
+// A preset, or keys and values, or all three where they agree; balanced where none is given.
+// INVALID_CODEC.
 absl::StatusOr<CodecSpec> ParseCodec(const v1::Codec& codec, int head_dim);
 v1::Codec ToProto(const CodecSpec& codec);
 

@@ -129,10 +129,21 @@ TEST(ParseCodecTest, TakesFormatsAndNamesThem) {
   EXPECT_EQ(ToProto(*ParseCodec(MakeCodec(38, 4, 128, 2), 128)).preset(), "balanced");
 }
 
-TEST(ParseCodecTest, RefusesHalfACodecAndBoth) {
+TEST(ParseCodecTest, TakesItsOwnAnswersBack) {
+  for (const v1::Codec& codec : {MakeCodec(38, 4, 128, 2), MakeCodec(17, 8, 64, 2)}) {
+    const CodecSpec spec = *ParseCodec(codec, 128);
+    const auto again = ParseCodec(ToProto(spec), 128);
+    ASSERT_TRUE(again.ok()) << again.status();
+    EXPECT_EQ(*again, spec);
+  }
+}
+
+TEST(ParseCodecTest, RefusesHalfACodecAndContradictions) {
   v1::Codec both = MakeCodec(38, 4, 128, 2);
-  both.set_preset("balanced");
-  ExpectInvalid(ParseCodec(both, 128).status(), "INVALID_CODEC", "codec.preset");
+  for (const char* preset : {"lean", "custom", "nonsense"}) {
+    both.set_preset(preset);
+    ExpectInvalid(ParseCodec(both, 128).status(), "INVALID_CODEC", "codec.preset");
+  }
   v1::Codec only_keys = MakeCodec(38, 4, 128, 2);
   only_keys.clear_values();
   ExpectInvalid(ParseCodec(only_keys, 128).status(), "INVALID_CODEC", "codec.values");
