@@ -110,15 +110,20 @@ void DecodeCodes(const PartFields& fields, int head_dim, Floats two_bit_levels, 
   }
 }
 
-void DecodeHalves(const PartFields& fields, int head_dim, float* x) {
+void DecodeHalves(const PartFields& fields, const PartShape& shape, float* x) {
   const FloatTag d;
   const hn::Rebind<uint16_t, FloatTag> du;
   const hn::Rebind<hwy::float16_t, FloatTag> dh;
+  const int head_dim = shape.head_dim;
   uint16_t halves[kBlockTokens * 256];
-  BitReader reader(fields.codes);
-  for (int token = 0; token < kBlockTokens; ++token) {
-    UnpackHalves(fields.bitmaps + token * head_dim / 8, head_dim, &reader,
-                 halves + token * head_dim);
+  if (shape.layout.has_bitmaps) {
+    BitReader reader(fields.codes);
+    for (int token = 0; token < kBlockTokens; ++token) {
+      UnpackHalves(fields.bitmaps + token * head_dim / 8, head_dim, &reader,
+                   halves + token * head_dim);
+    }
+  } else {
+    std::memcpy(halves, fields.codes, size_t{2} * kBlockTokens * head_dim);
   }
   for (int i = 0; i < kBlockTokens * head_dim; i += kLanes) {
     hn::StoreU(hn::PromoteTo(d, hn::BitCast(dh, hn::LoadU(du, halves + i))), d, x + i);
@@ -140,7 +145,7 @@ void Decode(const CodecSpec& codec, VectorRole role, const uint8_t* part, float*
     case 8:
       return DecodeCodes<8>(fields, head_dim, two_bit_levels, x);
     default:
-      return DecodeHalves(fields, head_dim, x);
+      return DecodeHalves(fields, shape, x);
   }
 }
 

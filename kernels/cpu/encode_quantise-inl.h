@@ -105,11 +105,14 @@ inline void LoadGroup(const uint16_t* x, const float* factors, const uint64_t* b
                       TokenGroup* group) {
   const FloatTag d;
   const auto* kept = reinterpret_cast<const uint8_t*>(bitmaps);
-  for (int i = 0; i < kLanes * group->head_dim; i += kLanes) {
-    Floats value = LoadHalves(x + i);
-    if (factors != nullptr) value = hn::Mul(value, hn::LoadU(d, factors + i % group->head_dim));
-    if (kept != nullptr) value = hn::IfThenElseZero(hn::LoadMaskBits(d, kept + i / 8), value);
-    hn::Store(value, d, group->x + i);
+  for (int i = 0; i < kLanes * group->head_dim; i += group->head_dim) {
+    for (int c = 0; c < group->head_dim; c += kLanes) {
+      Floats value = LoadHalves(x + i + c);
+      if (factors != nullptr) value = hn::Mul(value, hn::LoadU(d, factors + c));
+      if (kept != nullptr)
+        value = hn::IfThenElseZero(hn::LoadMaskBits(d, kept + (i + c) / 8), value);
+      hn::Store(value, d, group->x + i + c);
+    }
   }
 }
 
@@ -220,14 +223,16 @@ inline void TwoBitCodes(const float* x, int head_dim, float border, uint64_t* wo
 inline void UniformCodes(const float* x, int head_dim, float inverse_scale, int bits,
                          uint64_t* words) {
   const FloatTag d;
-  const hn::Rebind<int32_t, FloatTag> di;
+  const hn::RebindToUnsigned<FloatTag> du;
   const hn::Rebind<uint8_t, FloatTag> d8;
   const auto half_range = static_cast<float>(1 << (bits - 1));
   uint8_t codes[256];
   uint8_t* bytes = bits == 8 ? reinterpret_cast<uint8_t*>(words) : codes;
   for (int c = 0; c < head_dim; c += kLanes) {
     const Floats code = UniformCodes(hn::Load(d, x + c), hn::Set(d, inverse_scale), half_range);
-    hn::StoreU(hn::DemoteTo(d8, hn::ConvertTo(di, code)), d8, bytes + c);
+    // Above 2^23 the last place of a float is 1, so that the code is in the lowest byte.
+    const auto shifted = hn::BitCast(du, hn::Add(code, hn::Set(d, 0x1p23f)));
+    hn::StoreU(hn::U8FromU32(hn::And(shifted, hn::Set(du, 0xff))), d8, bytes + c);
   }
   if (bits == 8) return;
   for (int w = 0; w < head_dim / 16; ++w) {
