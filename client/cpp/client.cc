@@ -100,6 +100,61 @@ absl::StatusOr<std::vector<v1::Session>> Client::ListSessions(const CallOptions&
   return sessions;
 }
 
+std::vector<absl::Status> Client::Append(absl::Span<const AppendItem> items,
+                                         const CallOptions& options) const {
+  const absl::Time deadline = connection_->Deadline(options);
+  std::vector<absl::Status> results(items.size());
+  std::vector<size_t> valid;
+  std::vector<BatchItem> sizes;
+  for (size_t i = 0; i < items.size(); ++i) {
+    const AppendItem& item = items[i];
+    results[i] = item.session->ValidateInput(item.input);
+    if (!results[i].ok()) continue;
+    valid.push_back(i);
+    // A call has one type. Answers are small: a status each.
+    sizes.push_back(
+        {.shard = absl::StrCat(item.session->shard(), "/", item.input.dtype),
+         .request_bytes = static_cast<int64_t>(item.input.keys.size() + item.input.values.size())});
+  }
+  for (std::vector<size_t>& batch : PlanBatches(sizes, connection_->limits().max_items_per_call(),
+                                                connection_->limits().max_message_bytes())) {
+    for (size_t& index : batch) index = valid[index];
+    if (batch.size() == 1) {
+      // Perhaps too large for one message.
+      const AppendItem& item = items[batch.front()];
+      results[batch.front()] = item.session->AppendUntil(deadline, item.input);
+    } else {
+      AppendBatch(deadline, items, batch, &results);
+    }
+  }
+  return results;
+}
+
+void Client::AppendBatch(absl::Time deadline, absl::Span<const AppendItem> items,
+                         absl::Span<const size_t> batch, std::vector<absl::Status>* results) const {
+  const auto whole = [](const AppendInput& input) {
+    return AppendChunk{.num_layers = static_cast<int>(input.layers.size()),
+                       .num_tokens = input.num_tokens};
+  };
+  v1::AppendRequest request;
+  request.set_dtype(items[batch.front()].input.dtype);
+  for (size_t i : batch) {
+    items[i].session->AddChunk(items[i].input, whole(items[i].input), &request);
+  }
+  absl::StatusOr<std::vector<absl::Status>> statuses;
+  const absl::Status call = connection_->Call(
+      deadline, items[batch.front()].session->shard(), [&](grpc::ClientContext* context) {
+        statuses = AppendOnce(*connection_, context, request);
+        return statuses.status();
+      });
+  for (size_t n = 0; n < batch.size(); ++n) {
+    const AppendItem& item = items[batch[n]];
+    absl::Status& result = (*results)[batch[n]];
+    result = call.ok() ? (*statuses)[n] : call;
+    if (result.ok()) item.session->AdvancePast(item.input, whole(item.input));
+  }
+}
+
 std::vector<absl::StatusOr<AttendOutput>> Client::Attend(absl::Span<const AttendItem> items,
                                                          const AttendOptions& attend_options,
                                                          const CallOptions& options) const {
@@ -115,7 +170,7 @@ std::vector<absl::StatusOr<AttendOutput>> Client::Attend(absl::Span<const Attend
     std::vector<AttendTarget> targets;
     for (size_t i : batch) targets.push_back({&items[i].session->info(), &items[i].query});
     auto answer =
-        AttendOnce(*connection_, deadline, sizes[batch.front()].shard, targets, attend_options);
+        CallAttend(*connection_, deadline, sizes[batch.front()].shard, targets, attend_options);
     for (size_t n = 0; n < batch.size(); ++n) {
       results[batch[n]] = answer.ok() ? std::move((*answer)[n]) : answer.status();
     }

@@ -43,6 +43,13 @@ struct SessionOptions {
   std::string shard;
 };
 
+// Tokens for one session within a batch.
+struct AppendItem {
+  // Not null; no two items have the same one.
+  Session* session = nullptr;
+  AppendInput input;
+};
+
 // A query over one session within a batch.
 struct AttendItem {
   // Not null; borrowed for the call.
@@ -71,6 +78,13 @@ class Client {
   // All sessions, by name, read page by page: those that come and go meanwhile may be missing.
   absl::StatusOr<std::vector<v1::Session>> ListSessions(const CallOptions& options = {}) const;
 
+  // Appends to many sessions in as few calls as shards, types and limits allow, and moves each
+  // session's position as Session::Append does. One status for each item, in order; a call that
+  // fails as a whole is the status of each of its items. Append again what failed: what was there
+  // already is not added twice.
+  std::vector<absl::Status> Append(absl::Span<const AppendItem> items,
+                                   const CallOptions& options = {}) const;
+
   // Attends over many sessions in as few calls as shards and limits allow. One result for each
   // item, in order; a call that fails as a whole is the result of each of its items. The queries
   // share one type.
@@ -81,6 +95,11 @@ class Client {
  private:
   friend class CodecClient;
   explicit Client(std::shared_ptr<Connection> connection);
+
+  // Items of one call: of one shard and type, each of which fits whole. Writes their statuses to
+  // `results`, by the same indices.
+  void AppendBatch(absl::Time deadline, absl::Span<const AppendItem> items,
+                   absl::Span<const size_t> batch, std::vector<absl::Status>* results) const;
 
   std::shared_ptr<Connection> connection_;
 };

@@ -18,38 +18,14 @@ int64_t RowBytes(const v1::ModelShape& shape, v1::DataType dtype) {
   return int64_t{shape.num_kv_heads()} * shape.head_dim() * DataTypeBytes(dtype);
 }
 
-absl::Status ValidateInput(const AppendInput& input, const v1::Session& session) {
-  if (input.layers.empty() || input.num_tokens <= 0) {
-    return absl::InvalidArgumentError("an append names at least one layer and one token");
-  }
-  for (int layer : input.layers) {
-    if (layer < 0 || layer >= session.layer_lengths_size()) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "layer ", layer, " is not one of the session's ", session.layer_lengths_size()));
-    }
-  }
-  const int64_t expected = static_cast<int64_t>(input.layers.size()) * input.num_tokens *
-                           RowBytes(session.model_shape(), input.dtype);
-  for (const auto& data : {input.keys, input.values}) {
-    if (static_cast<int64_t>(data.size()) != expected || expected == 0) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "keys and values are ", expected, " bytes each by their shape; found ", data.size()));
-    }
-  }
-  return absl::OkStatus();
-}
-
-// The chunk's part of `tensors`, [layers][num_tokens][row].
-std::string Slice(absl::Span<const std::byte> tensors, const AppendChunk& chunk, int64_t num_tokens,
-                  int64_t row_bytes) {
-  std::string slice;
-  slice.reserve(chunk.num_layers * chunk.num_tokens * row_bytes);
+// Adds the chunk's part of `tensors`, [layers][num_tokens][row], to `target`.
+void AppendSlice(absl::Span<const std::byte> tensors, const AppendChunk& chunk, int64_t num_tokens,
+                 int64_t row_bytes, std::string* target) {
   for (int i = 0; i < chunk.num_layers; ++i) {
     const int64_t first_row = (chunk.first_layer + i) * num_tokens + chunk.first_token;
-    slice.append(reinterpret_cast<const char*>(tensors.data()) + first_row * row_bytes,
-                 chunk.num_tokens * row_bytes);
+    target->append(reinterpret_cast<const char*>(tensors.data()) + first_row * row_bytes,
+                   chunk.num_tokens * row_bytes);
   }
-  return slice;
 }
 
 }  // namespace
@@ -69,27 +45,55 @@ absl::Status Session::Refresh(const CallOptions& options) {
   return info.status();
 }
 
-absl::Status Session::Append(const AppendInput& input, const CallOptions& options) {
-  if (const absl::Status status = ValidateInput(input, info_); !status.ok()) return status;
-  const absl::Time deadline = connection_->Deadline(options);
-  const int64_t token_bytes = 2 * RowBytes(info_.model_shape(), input.dtype);
-  for (const AppendChunk& chunk :
-       PlanAppend(static_cast<int>(input.layers.size()), input.num_tokens, token_bytes,
-                  connection_->limits().max_message_bytes())) {
-    if (absl::Status status = SendChunk(input, chunk, deadline); !status.ok()) return status;
+absl::Status Session::ValidateInput(const AppendInput& input) const {
+  if (input.layers.empty() || input.num_tokens <= 0) {
+    return absl::InvalidArgumentError("an append names at least one layer and one token");
+  }
+  for (int layer : input.layers) {
+    if (layer < 0 || layer >= info_.layer_lengths_size()) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "layer ", layer, " is not one of the session's ", info_.layer_lengths_size()));
+    }
+  }
+  const int64_t expected = static_cast<int64_t>(input.layers.size()) * input.num_tokens *
+                           RowBytes(info_.model_shape(), input.dtype);
+  for (const auto& data : {input.keys, input.values}) {
+    if (static_cast<int64_t>(data.size()) != expected || expected == 0) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "keys and values are ", expected, " bytes each by their shape; found ", data.size()));
+    }
   }
   return absl::OkStatus();
 }
 
-absl::Status Session::SendChunk(const AppendInput& input, const AppendChunk& chunk,
-                                absl::Time deadline) {
+absl::Status Session::Append(const AppendInput& input, const CallOptions& options) {
+  if (absl::Status status = ValidateInput(input); !status.ok()) return status;
+  return AppendUntil(connection_->Deadline(options), input);
+}
+
+absl::Status Session::AppendUntil(absl::Time deadline, const AppendInput& input) {
+  const int64_t token_bytes = 2 * RowBytes(info_.model_shape(), input.dtype);
+  for (const AppendChunk& chunk :
+       PlanAppend(static_cast<int>(input.layers.size()), input.num_tokens, token_bytes,
+                  connection_->limits().max_message_bytes())) {
+    v1::AppendRequest request;
+    request.set_dtype(input.dtype);
+    AddChunk(input, chunk, &request);
+    const absl::Status status =
+        connection_->Call(deadline, shard(), [&](grpc::ClientContext* context) {
+          const auto results = AppendOnce(*connection_, context, request);
+          return results.ok() ? results->front() : results.status();
+        });
+    if (!status.ok()) return status;
+    AdvancePast(input, chunk);
+  }
+  return absl::OkStatus();
+}
+
+void Session::AddChunk(const AppendInput& input, const AppendChunk& chunk,
+                       v1::AppendRequest* request) const {
   const v1::ModelShape& shape = info_.model_shape();
-  const int64_t row_bytes = RowBytes(shape, input.dtype);
-  v1::AppendRequest request;
-  request.set_dtype(input.dtype);
-  request.set_keys(Slice(input.keys, chunk, input.num_tokens, row_bytes));
-  request.set_values(Slice(input.values, chunk, input.num_tokens, row_bytes));
-  v1::AppendItem& item = *request.add_items();
+  v1::AppendItem& item = *request->add_items();
   item.set_session(name());
   item.set_revision(revision());
   item.set_expected_position(position(input.layers[chunk.first_layer]));
@@ -97,32 +101,26 @@ absl::Status Session::SendChunk(const AppendInput& input, const AppendChunk& chu
   item.set_num_tokens(static_cast<int>(chunk.num_tokens));
   item.set_num_kv_heads(shape.num_kv_heads());
   item.set_head_dim(shape.head_dim());
+  const int64_t row_bytes = RowBytes(shape, input.dtype);
+  AppendSlice(input.keys, chunk, input.num_tokens, row_bytes, request->mutable_keys());
+  AppendSlice(input.values, chunk, input.num_tokens, row_bytes, request->mutable_values());
+}
 
-  v1::AppendResponse response;
-  const absl::Status status =
-      connection_->Call(deadline, shard(), [&](grpc::ClientContext* context) {
-        absl::Status call =
-            FromGrpcStatus(connection_->attention().Append(context, request, &response));
-        if (!call.ok()) return call;
-        if (response.results_size() != 1) {
-          return absl::InternalError("the server's answer is malformed: count of results");
-        }
-        return FromProtoStatus(response.results(0).status());
-      });
-  if (!status.ok()) return status;
-  // After a replay too: the next tokens of this caller are those that follow, whoever sent these.
-  for (int layer : item.layers()) {
-    info_.set_layer_lengths(layer, item.expected_position() + chunk.num_tokens);
+void Session::AdvancePast(const AppendInput& input, const AppendChunk& chunk) {
+  // After a replay too: the next tokens of this caller are those that follow, however many the
+  // server has.
+  const int64_t end = position(input.layers[chunk.first_layer]) + chunk.num_tokens;
+  for (int i = 0; i < chunk.num_layers; ++i) {
+    info_.set_layer_lengths(input.layers[chunk.first_layer + i], end);
   }
   info_.set_length(*std::min_element(info_.layer_lengths().begin(), info_.layer_lengths().end()));
-  return absl::OkStatus();
 }
 
 absl::StatusOr<AttendOutput> Session::Attend(const Query& query,
                                              const AttendOptions& attend_options,
                                              const CallOptions& options) const {
   const AttendTarget target = {&info_, &query};
-  auto results = AttendOnce(*connection_, connection_->Deadline(options), shard(), {&target, 1},
+  auto results = CallAttend(*connection_, connection_->Deadline(options), shard(), {&target, 1},
                             attend_options);
   if (!results.ok()) return results.status();
   return std::move(results->front());

@@ -22,6 +22,7 @@
 #include "absl/types/span.h"
 #include "client/cpp/client_options.h"
 #include "client/cpp/tensor.h"
+#include "kvattend/v1/attention_service.pb.h"
 #include "kvattend/v1/session_service.pb.h"
 
 namespace kvattend::client {
@@ -131,7 +132,13 @@ class Session {
 
   // The placement key to send; empty for none.
   std::string shard() const;
-  absl::Status SendChunk(const AppendInput& input, const AppendChunk& chunk, absl::Time deadline);
+  // The parts of Append. AddChunk fills an item and its tensors into `request`, whose type is the
+  // input's; AdvancePast notes that the server has the chunk.
+  absl::Status ValidateInput(const AppendInput& input) const;
+  absl::Status AppendUntil(absl::Time deadline, const AppendInput& input);
+  void AddChunk(const AppendInput& input, const AppendChunk& chunk,
+                v1::AppendRequest* request) const;
+  void AdvancePast(const AppendInput& input, const AppendChunk& chunk);
 
   std::shared_ptr<Connection> connection_;
   v1::Session info_;

@@ -90,6 +90,21 @@ absl::StatusOr<v1::Session> MakeSession(
   return session;
 }
 
+absl::StatusOr<std::vector<absl::Status>> AppendOnce(const Connection& connection,
+                                                     grpc::ClientContext* context,
+                                                     const v1::AppendRequest& request) {
+  v1::AppendResponse response;
+  const absl::Status status =
+      FromGrpcStatus(connection.attention().Append(context, request, &response));
+  if (!status.ok()) return status;
+  if (response.results_size() != request.items_size()) return MalformedResponse("count of results");
+  std::vector<absl::Status> statuses;
+  for (const v1::AppendResult& result : response.results()) {
+    statuses.push_back(FromProtoStatus(result.status()));
+  }
+  return statuses;
+}
+
 v1::AttendItem MakeAttendItem(const v1::Session& session, const Query& query) {
   v1::AttendItem item;
   item.set_session(session.name());
@@ -103,7 +118,7 @@ v1::AttendItem MakeAttendItem(const v1::Session& session, const Query& query) {
   return item;
 }
 
-absl::StatusOr<std::vector<absl::StatusOr<AttendOutput>>> AttendOnce(
+absl::StatusOr<std::vector<absl::StatusOr<AttendOutput>>> CallAttend(
     const Connection& connection, absl::Time deadline, absl::string_view shard,
     absl::Span<const AttendTarget> targets, const AttendOptions& options) {
   v1::AttendRequest request;

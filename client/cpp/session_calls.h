@@ -30,6 +30,11 @@ absl::StatusOr<v1::Session> MakeSession(
     const std::string& id, bool is_random_id,
     absl::FunctionRef<absl::StatusOr<v1::Session>(grpc::ClientContext*)> create);
 
+// One attempt of an Append call: a status for each item, or that of the call.
+absl::StatusOr<std::vector<absl::Status>> AppendOnce(const Connection& connection,
+                                                     grpc::ClientContext* context,
+                                                     const v1::AppendRequest& request);
+
 // One query of an Attend call.
 struct AttendTarget {
   const v1::Session* session = nullptr;
@@ -39,8 +44,8 @@ struct AttendTarget {
 // The item of `query` on `session`.
 v1::AttendItem MakeAttendItem(const v1::Session& session, const Query& query);
 
-// One Attend call over `targets`: a result for each, or the status of the call.
-absl::StatusOr<std::vector<absl::StatusOr<AttendOutput>>> AttendOnce(
+// An Attend call over `targets`, retried: a result for each, or the status of the call.
+absl::StatusOr<std::vector<absl::StatusOr<AttendOutput>>> CallAttend(
     const Connection& connection, absl::Time deadline, absl::string_view shard,
     absl::Span<const AttendTarget> targets, const AttendOptions& options);
 

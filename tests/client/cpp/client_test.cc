@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <map>
 #include <mutex>
 #include <vector>
 
@@ -173,6 +174,93 @@ TEST(ClientTest, ListSessionsReadsEveryPage) {
   std::vector<std::string> names;
   for (const v1::Session& session : *sessions) names.push_back(session.name());
   EXPECT_THAT(names, ElementsAre("sessions/0", "sessions/1", "sessions/2"));
+}
+
+class BatchedAppendTest : public ::testing::Test {
+ protected:
+  BatchedAppendTest() {
+    server_.get_session = [](const auto&, const v1::GetSessionRequest& request,
+                             v1::GetSessionResponse* response) {
+      *response->mutable_session() = MakeSessionInfo(request.name());
+      return grpc::Status::OK;
+    };
+    // Refuses session "bad".
+    server_.append = [this](const auto&, const v1::AppendRequest& request,
+                            v1::AppendResponse* response) {
+      sizes_.push_back(request.items_size());
+      for (const v1::AppendItem& item : request.items()) {
+        keys_[item.session()] += std::string(1, request.keys()[offset(request, item)]);
+        response->add_results()->mutable_status()->set_code(
+            item.session() == "sessions/bad" ? grpc::StatusCode::NOT_FOUND : grpc::StatusCode::OK);
+      }
+      return grpc::Status::OK;
+    };
+  }
+
+  // Where an item's keys begin in its request.
+  static size_t offset(const v1::AppendRequest& request, const v1::AppendItem& item) {
+    size_t bytes = 0;
+    for (const v1::AppendItem& other : request.items()) {
+      if (other.session() == item.session()) break;
+      bytes += other.num_tokens() * kRowBytes;
+    }
+    return bytes;
+  }
+
+  static AppendInput Input(int64_t num_tokens, const std::string& data) {
+    const auto bytes = AsBytes(absl::string_view(data)).subspan(0, num_tokens * kRowBytes);
+    return {.layers = {0}, .num_tokens = num_tokens, .keys = bytes, .values = bytes};
+  }
+
+  // A token of MakeSessionInfo's shape: 64 float16 channels of one KV head.
+  static constexpr int64_t kRowBytes = 128;
+  TestServer server_;
+  std::vector<int> sizes_;
+  // The first byte of what each session was sent, call by call.
+  std::map<std::string, std::string> keys_;
+};
+
+TEST_F(BatchedAppendTest, OneCallForManySessions) {
+  const auto client = server_.Connect();
+  Session a = *client->OpenSession("a");
+  Session bad = *client->OpenSession("bad");
+  Session c = *client->OpenSession("c");
+  const std::string ones(3 * kRowBytes, '1'), twos(3 * kRowBytes, '2'), threes(3 * kRowBytes, '3');
+  const std::vector<AppendItem> items = {
+      {&a, Input(1, ones)}, {&bad, Input(3, twos)}, {&c, Input(2, threes)}};
+  const std::vector<absl::Status> results = client->Append(items);
+  ASSERT_THAT(results, SizeIs(3));
+  EXPECT_TRUE(results[0].ok());
+  EXPECT_TRUE(absl::IsNotFound(results[1]));
+  EXPECT_TRUE(results[2].ok());
+  EXPECT_THAT(sizes_, ElementsAre(3));
+  EXPECT_EQ(keys_["sessions/a"], "1");
+  EXPECT_EQ(keys_["sessions/bad"], "2");
+  EXPECT_EQ(keys_["sessions/c"], "3");
+  EXPECT_EQ(a.position(0), 1);
+  EXPECT_EQ(bad.position(0), 0);
+  EXPECT_EQ(c.position(0), 2);
+}
+
+TEST_F(BatchedAppendTest, LargeItemsAreChunkedAndBadOnesStayHere) {
+  // Room for two tokens of keys and values beside an item's own fields.
+  server_.limits.set_max_message_bytes(16 * 1024 + 4 * kRowBytes + 600);
+  const auto client = server_.Connect();
+  Session a = *client->OpenSession("a");
+  Session b = *client->OpenSession("b");
+  Session c = *client->OpenSession("c");
+  const std::string data(6 * kRowBytes, 'x');
+  AppendInput wrong = Input(1, data);
+  wrong.num_tokens = 2;
+  const std::vector<AppendItem> items = {{&a, Input(6, data)}, {&b, wrong}, {&c, Input(1, data)}};
+  const std::vector<absl::Status> results = client->Append(items);
+  EXPECT_TRUE(results[0].ok()) << results[0];
+  EXPECT_TRUE(absl::IsInvalidArgument(results[1]));
+  EXPECT_TRUE(results[2].ok());
+  EXPECT_EQ(a.position(0), 6);
+  EXPECT_EQ(keys_["sessions/b"], "");
+  EXPECT_EQ(c.position(0), 1);
+  for (int size : sizes_) EXPECT_EQ(size, 1);
 }
 
 class BatchedAttendTest : public ::testing::Test {
