@@ -1,4 +1,5 @@
 // kvattend plan: how many tokens and sessions fit, by codec.
+#include <cmath>
 #include <map>
 #include <vector>
 
@@ -112,8 +113,7 @@ void PrintText(const PlanInput& input, const Plans& plans, std::ostream& out) {
   const auto add_row = [&](const std::string& name, const std::string& keys,
                            const std::string& values, const CodecPlan& plan) {
     table.AddRow({name, keys, values, absl::StrFormat("%.2f", plan.bits_per_element),
-                  CountText(static_cast<int64_t>(plan.bytes_per_token + 0.5)),
-                  CountText(plan.tokens),
+                  CountText(std::llround(plan.bytes_per_token)), CountText(plan.tokens),
                   absl::StrFormat(
                       "%.2f", static_cast<double>(plan.tokens) / static_cast<double>(dense.tokens)),
                   CountText(plan.sessions)});

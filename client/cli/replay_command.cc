@@ -69,8 +69,8 @@ void PrintSessions(const std::vector<CodecReplay>& replays, int64_t recent_windo
                   absl::StrFormat("%.2f", replay.bits_per_element),
                   absl::StrFormat("%.4f", replay.score_error),
                   absl::StrFormat("%.4f", replay.output_error),
-                  absl::StrFormat(replay.kernel_error <= kMaxKernelError ? "%.1e" : "%.1e DIFFERS",
-                                  replay.kernel_error),
+                  absl::StrCat(absl::StrFormat("%.1e", replay.kernel_error),
+                               replay.kernel_error <= kMaxKernelError ? "" : " DIFFERS"),
                   DurationText(replay.append_latency), DurationText(replay.attend_latency),
                   Verdict(replay.chunked_is_identical), Verdict(replay.batched_is_identical)});
   }

@@ -19,7 +19,8 @@ double UnitBytes(absl::string_view unit) {
     const char* name;
     double bytes;
   } kUnits[] = {{"", 1},         {"b", 1},    {"kib", 0x1p10}, {"mib", 0x1p20}, {"gib", 0x1p30},
-                {"tib", 0x1p40}, {"kb", 1e3}, {"mb", 1e6},     {"gb", 1e9},     {"tb", 1e12}};
+                {"tib", 0x1p40}, {"k", 1e3},  {"kb", 1e3},     {"m", 1e6},      {"mb", 1e6},
+                {"g", 1e9},      {"gb", 1e9}, {"t", 1e12},     {"tb", 1e12}};
   const std::string lower = absl::AsciiStrToLower(unit);
   for (const auto& entry : kUnits) {
     if (lower == entry.name) return entry.bytes;

@@ -41,8 +41,9 @@ std::string Session::shard() const {
 
 absl::Status Session::Refresh(const CallOptions& options) {
   auto info = GetSession(*connection_, connection_->Deadline(options), shard(), name());
-  if (info.ok()) info_ = *std::move(info);
-  return info.status();
+  if (!info.ok()) return info.status();
+  info_ = *std::move(info);
+  return absl::OkStatus();
 }
 
 absl::Status Session::ValidateInput(const AppendInput& input) const {

@@ -17,6 +17,7 @@ TEST(ValuesTest, ParseBytes) {
   EXPECT_EQ(ParseBytes("1.5kib").value(), 1536);
   EXPECT_EQ(ParseBytes("24GB").value(), 24'000'000'000);
   EXPECT_EQ(ParseBytes("2e9").value(), 2'000'000'000);
+  EXPECT_EQ(ParseBytes("64M").value(), 64'000'000);
   EXPECT_EQ(ParseBytes("17").value(), 17);
   EXPECT_EQ(ParseBytes("17 B").value(), 17);
   for (const char* text : {"", "GiB", "-1", "0", "1 parsec", "nan", "inf", "1e300", "80E"}) {
