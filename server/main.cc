@@ -20,6 +20,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "google/protobuf/stubs/logging.h"
 #include "grpc/support/log.h"
 #include "server/options.h"
 #include "server/server.h"
@@ -99,7 +100,7 @@ absl::StatusOr<ServerOptions> ReadOptions(int argc, char** argv) {
   return ParseServerOptions(values);
 }
 
-// For gRPC's log function, which takes no context.
+// For the log functions of gRPC and protobuf, which take no context.
 Logger* g_logger = nullptr;
 
 // Blocks the signals that stop the server in this thread and all that it starts; a thread waits for
@@ -134,8 +135,12 @@ int Run(int argc, char** argv) {
   const absl::StatusOr<ServerOptions> options = ReadOptions(argc, argv);
   if (!options.ok()) return Fail(options.status(), kBadFlags);
 
-  // Never destroyed: gRPC may log until the process ends.
+  // Never destroyed: they may log until the process ends.
   g_logger = new Logger(options->log_format, options->log_level);
+  google::protobuf::SetLogHandler(
+      [](google::protobuf::LogLevel, const char*, int, const std::string& message) {
+        g_logger->Log(spdlog::level::debug, "protobuf", {{"detail", message}});
+      });
   gpr_set_log_function([](gpr_log_func_args* args) {
     g_logger->Log(
         args->severity == GPR_LOG_SEVERITY_ERROR ? spdlog::level::warn : spdlog::level::debug,

@@ -28,11 +28,13 @@ class MetricsExposer {
 
  private:
   MetricsExposer(std::unique_ptr<prometheus::Exposer> exposer,
-                 std::vector<std::shared_ptr<prometheus::Collectable>> collectables, int port);
+                 std::vector<std::shared_ptr<prometheus::Collectable>> collectables,
+                 std::string address, int port);
 
   // The exposer refers to them weakly.
   const std::vector<std::shared_ptr<prometheus::Collectable>> collectables_;
-  const std::unique_ptr<prometheus::Exposer> exposer_;
+  std::unique_ptr<prometheus::Exposer> exposer_;
+  const std::string address_;
   const int port_;
 };
 
