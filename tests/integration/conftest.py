@@ -19,13 +19,15 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="session")
 def stub_dir(tmp_path_factory):
     """A folder on sys.path that holds the generated stubs of kvattend.v1."""
+    import grpc_tools
     from grpc_tools import protoc
 
+    well_known = pathlib.Path(grpc_tools.__file__).parent / "_proto"
     out = tmp_path_factory.mktemp("stubs")
     protos = sorted(str(p) for p in (ROOT / "proto/kvattend/v1").glob("*.proto"))
     code = protoc.main(
-        ["protoc", f"-I{ROOT / 'proto'}", f"--python_out={out}", f"--grpc_python_out={out}"] + protos
-    )
+        ["protoc", f"-I{ROOT / 'proto'}", f"-I{well_known}", f"--python_out={out}",
+         f"--grpc_python_out={out}", *protos])
     assert code == 0
     sys.path.insert(0, str(out))
     return out

@@ -46,7 +46,7 @@ SHAPE = dict(num_layers=1, num_query_heads=4, num_kv_heads=2, head_dim=64)
     (dict(model_shape=dict(SHAPE, num_kv_heads=-1)), "model_shape.num_kv_heads"),
     (dict(model_shape=dict(SHAPE, num_query_heads=5)), "model_shape.num_query_heads"),
     (dict(model_shape=dict(SHAPE, head_dim=96)), "model_shape.head_dim"),
-    (dict(model_shape=None), "model_shape"),
+    (dict(model_shape=None), "model_shape.num_layers"),
     (dict(codec=dict(preset="nonsense")), "codec.preset"),
     (dict(codec=dict(keys=dict(kept=0, bits=4), values=dict(kept=64, bits=4))), "codec.keys.kept"),
     (dict(codec=dict(keys=dict(kept=65, bits=4), values=dict(kept=64, bits=4))), "codec.keys.kept"),
@@ -114,12 +114,13 @@ def test_truncate_and_compress(client):
         "INVALID_ARGUMENT", "CODEC_NOT_SMALLER")
 
 
-def append_request(client, session, count=4, **changes):
+def append_request(client, session, count=4, session_name=None, **changes):
     rng = np.random.default_rng(1)
     keys, values = tokens(rng, count)
     request = client.pb.attention.AppendRequest(
         dtype=DTYPES["f16"], items=[client.append_item(session, 100, keys)], keys=to_bytes(keys, "f16"),
         values=to_bytes(values, "f16"))
+    request.items[0].session = session_name or session.name
     for name, value in changes.items():
         if hasattr(request.items[0], name):
             if name == "layers":
@@ -138,7 +139,7 @@ def append_request(client, session, count=4, **changes):
     dict(num_kv_heads=0), dict(num_kv_heads=-2), dict(head_dim=0), dict(head_dim=65),
     dict(num_kv_heads=2 ** 31 - 1, head_dim=2 ** 31 - 1, num_tokens=2 ** 31 - 1),
     dict(layers=[]), dict(layers=[0, 0]), dict(layers=list(range(2000))), dict(expected_position=-1),
-    dict(revision=0), dict(revision=-1), dict(session="victim"), dict(session="sessions/" + "y" * (1 << 20)),
+    dict(session_name="victim"), dict(session_name="sessions/" + "y" * (1 << 20)),
 ])
 def test_malformed_appends_fail_as_a_whole(client, session, changes):
     code, reason, field = refused(lambda: client.attention.Append(append_request(client, session, **changes)))
@@ -151,8 +152,11 @@ def append_status(client, request):
 
 
 def test_appends_that_name_what_is_not_there(client, session):
-    code, info = append_status(client, append_request(client, session, session="sessions/nobody"))
+    code, info = append_status(client, append_request(client, session, session_name="sessions/nobody"))
     assert (code, info.reason) == (grpc.StatusCode.NOT_FOUND.value[0], "SESSION_NOT_FOUND")
+    for revision in (0, 2, -1):
+        code, info = append_status(client, append_request(client, session, revision=revision))
+        assert (code, info.reason) == (grpc.StatusCode.ABORTED.value[0], "REVISION_CONFLICT")
     code, info = append_status(client, append_request(client, session, layers=[2]))
     assert (code, info.reason) == (grpc.StatusCode.INVALID_ARGUMENT.value[0], "LAYER_OUT_OF_RANGE")
     code, info = append_status(client, append_request(client, session, layers=[-1]))
@@ -201,10 +205,11 @@ def test_one_bad_item_leaves_the_others_alone(client, session):
     client.delete(other.name)
 
 
-def attend_request(client, session, count=1, query_heads=4, **changes):
+def attend_request(client, session, count=1, query_heads=4, session_name=None, **changes):
     queries = np.ones((count, query_heads, 64), np.float32)
     request = client.pb.attention.AttendRequest(
         dtype=DTYPES["f32"], items=[client.attend_item(session, queries)], queries=to_bytes(queries, "f32"))
+    request.items[0].session = session.name if session_name is None else session_name
     for name, value in changes.items():
         setattr(request.items[0] if name in request.items[0].DESCRIPTOR.fields_by_name else request, name, value)
     return request
@@ -214,7 +219,7 @@ def attend_request(client, session, count=1, query_heads=4, **changes):
     dict(dtype=0), dict(dtype=9), dict(output_dtype=9), dict(queries=b""), dict(queries=b"123"),
     dict(num_tokens=0), dict(num_tokens=-1), dict(num_tokens=1025), dict(num_query_heads=0),
     dict(num_query_heads=2 ** 31 - 1), dict(head_dim=-64), dict(scale=float("nan")),
-    dict(scale=float("inf")), dict(start_position=-1), dict(min_position=-1), dict(session=""),
+    dict(scale=float("inf")), dict(min_position=-1), dict(session_name=""),
 ])
 def test_malformed_attends_fail_as_a_whole(client, session, changes):
     code, reason, field = refused(lambda: client.attention.Attend(attend_request(client, session, **changes)))
@@ -222,11 +227,12 @@ def test_malformed_attends_fail_as_a_whole(client, session, changes):
 
 
 @pytest.mark.parametrize("changes,code,reason", [
-    (dict(session="sessions/nobody"), "NOT_FOUND", "SESSION_NOT_FOUND"),
+    (dict(session_name="sessions/nobody"), "NOT_FOUND", "SESSION_NOT_FOUND"),
     (dict(layer=2), "INVALID_ARGUMENT", "LAYER_OUT_OF_RANGE"),
     (dict(layer=-1), "INVALID_ARGUMENT", "LAYER_OUT_OF_RANGE"),
     (dict(layer=1), "FAILED_PRECONDITION", "EMPTY_LAYER"),
     (dict(min_position=101), "FAILED_PRECONDITION", "POSITION_NOT_REACHED"),
+    (dict(start_position=-1), "INVALID_ARGUMENT", "START_POSITION_OUT_OF_RANGE"),
     (dict(start_position=100), "INVALID_ARGUMENT", "START_POSITION_OUT_OF_RANGE"),
     (dict(count=101), "FAILED_PRECONDITION", "TOO_FEW_TOKENS"),
     (dict(query_heads=8), "INVALID_ARGUMENT", "SHAPE_MISMATCH"),

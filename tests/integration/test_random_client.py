@@ -119,7 +119,7 @@ class RandomClient:
         bad_name = rnd.choice(["", "sessions/", "nobody", "sessions/nobody", "sessions/" + "z" * 999, "\x01"])
         if name == "create":
             shape = dict(num_layers=2, num_query_heads=4, num_kv_heads=2, head_dim=64)
-            shape[rnd.choice(list(shape))] = rnd.choice([0, -1, 3000, 2 ** 31 - 1])
+            shape[rnd.choice(list(shape))] = rnd.choice([0, -1, 3001, 2 ** 31 - 1])
             call = lambda: self.client.sessions.CreateSession(pb.session.CreateSessionRequest(model_shape=shape))
         elif name in ("get", "delete", "fork"):
             call = lambda: getattr(self.client, name)(bad_name)
@@ -133,6 +133,7 @@ class RandomClient:
             assert failure.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND,
                                       grpc.StatusCode.OUT_OF_RANGE), failure
         else:
+            assert name in ("append", "attend"), f"a malformed {name} was accepted"
             assert response.results and all(result.status.code for result in response.results)
 
     def malformed_tensors(self, name, session, bad_name):

@@ -3,16 +3,14 @@
 import grpc
 import numpy as np
 import pytest
-from api import error_info, error_of
+from api import DTYPES, error_info, error_of, to_bytes
 from reference import attention, relative_error
 from test_attention import tokens
 
 
-def status_of(client, session, position, keys, values, **changes):
-    item = client.append_item(session, position, keys)
-    for name, value in changes.items():
-        setattr(item, name, value)
-    from api import DTYPES, to_bytes
+def status_of(client, session, position, keys, values, layers=(0,), revision=None):
+    item = client.append_item(session, position, keys, layers)
+    item.revision = revision or session.revision
     return client.attention.Append(client.pb.attention.AppendRequest(
         dtype=DTYPES["f16"], items=[item], keys=to_bytes(keys, "f16"), values=to_bytes(values, "f16"))).results[0]
 
@@ -63,7 +61,7 @@ def test_replays_and_conflicts(client):
         assert result.status.code == 10 and info.reason == "POSITION_CONFLICT"
         assert info.metadata["layer_0_position"] == "10" and info.metadata["revision"] == "1"
     both = np.stack([keys, keys])
-    result = status_of(client, session, 0, both, both, layers=[0, 1])
+    result = status_of(client, session, 0, both, both, layers=(0, 1))
     info = error_info(result.status)
     assert result.status.code == 10 and info.metadata["layer_0_position"] == "10"
     assert info.metadata["layer_1_position"] == "0", "layers that differ are neither a retry nor an append"
@@ -79,7 +77,6 @@ def test_appends_of_many_layers_and_sessions(client):
     keys, values = tokens(rng, 3 * 70 + 5)
     layered = keys[:210].reshape(3, 70, 2, 64)
     layered_values = values[:210].reshape(3, 70, 2, 64)
-    from api import DTYPES, to_bytes
     response = client.attention.Append(client.pb.attention.AppendRequest(
         dtype=DTYPES["f16"],
         items=[client.append_item(one, 0, layered, (2, 0, 1)), client.append_item(two, 0, keys[210:])],
