@@ -28,7 +28,7 @@ void PrintHelp(const std::vector<Command>& commands, std::ostream& out) {
   for (const Command& command : commands) {
     out << "  " << std::left << std::setw(10) << command.spec.name << command.spec.summary << "\n";
   }
-  out << "\nkvattend COMMAND --help says more about each, with examples.\n\n" << kExitCodes;
+  out << "\nkvattend COMMAND --help says more about each, with examples;\nkvattend --version says which version this is.\n\n" << kExitCodes;
 }
 
 void PrintCommandHelp(const CommandSpec& spec, std::ostream& out) {
@@ -67,6 +67,10 @@ ExitCode RunCli(absl::Span<const std::string> arguments, Io& io) {
   const std::string name = arguments.empty() ? "" : arguments.front();
   if (name == "--help" || name == "-h" || name == "help") {
     PrintHelp(commands, io.out);
+    return ExitCode::kOk;
+  }
+  if (name == "--version") {
+    io.out << "kvattend " << KVATTEND_VERSION << "\n";
     return ExitCode::kOk;
   }
   const auto command = std::find_if(commands.begin(), commands.end(),
