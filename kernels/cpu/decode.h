@@ -1,6 +1,6 @@
 // The decoder of canonical blocks, fast: the values that DecodeReference gives, bit for bit.
 //
-// Thread-safe: pure functions. About 40 KiB of stack.
+// Thread-safe: pure functions. About 70 KiB of stack.
 #ifndef KVATTEND_KERNELS_CPU_DECODE_H_
 #define KVATTEND_KERNELS_CPU_DECODE_H_
 

@@ -59,7 +59,7 @@ void PackKept<16>(const uint8_t* dense, const PartShape& shape, const uint64_t* 
                   uint8_t* codes) {
   const hn::ScalableTag<uint16_t> d;
   const auto* kept = reinterpret_cast<const uint8_t*>(bitmaps);
-  // Whole vectors are stored, so that a token ends up to a vector later.
+  // Whole vectors are stored: the last one ends behind the codes.
   uint16_t packed[kBlockTokens * 256 + hn::MaxLanes(d)];
   uint16_t* out = packed;
   for (int i = 0; i < kBlockTokens * shape.head_dim; i += static_cast<int>(hn::Lanes(d))) {
@@ -131,7 +131,7 @@ void Encode(const CodecSpec& codec, VectorRole role, const uint16_t* x, uint8_t*
   for (int token = 0; token < kBlockTokens; token += kLanes) {
     LoadGroup(x + token * head_dim, factors,
               bitmaps == nullptr ? nullptr : bitmaps + token * head_dim / 64, &group);
-    QuantiseGroup(&group, scales + token, words + token * head_dim * bits / 64);
+    QuantiseGroup(group, scales + token, words + token * head_dim * bits / 64);
   }
   std::memcpy(part + layout.scale_offset, scales, sizeof(scales));
   PackCodes(words, shape, bitmaps, part + layout.code_offset);

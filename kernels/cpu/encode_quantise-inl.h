@@ -96,7 +96,7 @@ struct TokenGroup {
   VectorFormat format;
   HWY_ALIGN float x[kLanes * 256];
 
-  float* token(int index) { return x + index * head_dim; }
+  const float* token(int index) const { return x + index * head_dim; }
 };
 
 // Fills the group with tokens x [kLanes][head_dim]. Null `factors` [head_dim] are ones, null
@@ -109,21 +109,22 @@ inline void LoadGroup(const uint16_t* x, const float* factors, const uint64_t* b
     for (int c = 0; c < group->head_dim; c += kLanes) {
       Floats value = LoadHalves(x + i + c);
       if (factors != nullptr) value = hn::Mul(value, hn::LoadU(d, factors + c));
-      if (kept != nullptr)
+      if (kept != nullptr) {
         value = hn::IfThenElseZero(hn::LoadMaskBits(d, kept + (i + c) / 8), value);
+      }
       hn::Store(value, d, group->x + i + c);
     }
   }
 }
 
 // Scales of 2 bits, before rounding: least squares, given which magnitudes take the larger level.
-inline Floats TwoBitScales(const TwoBitLevels& levels, TokenGroup* group) {
+inline Floats TwoBitScales(const TwoBitLevels& levels, const TokenGroup& group) {
   const FloatTag d;
   Floats sums[kLanes];
   for (int i = 0; i < kLanes; ++i) {
-    const float* x = group->token(i);
+    const float* x = group.token(i);
     sums[i] =
-        SumChannels(group->head_dim, [&](int c) HWY_ATTR { return hn::Abs(hn::Load(d, x + c)); });
+        SumChannels(group.head_dim, [&](int c) HWY_ATTR { return hn::Abs(hn::Load(d, x + c)); });
   }
   const Floats sum = SumLanes(sums);
   HWY_ALIGN float borders[kLanes];
@@ -131,10 +132,10 @@ inline Floats TwoBitScales(const TwoBitLevels& levels, TokenGroup* group) {
 
   Floats counts[kLanes];
   for (int i = 0; i < kLanes; ++i) {
-    const float* x = group->token(i);
+    const float* x = group.token(i);
     const Floats border = hn::Set(d, borders[i]);
     Floats count = hn::Zero(d);
-    sums[i] = SumChannels(group->head_dim, [&](int c) HWY_ATTR {
+    sums[i] = SumChannels(group.head_dim, [&](int c) HWY_ATTR {
       const Floats magnitude = hn::Abs(hn::Load(d, x + c));
       const auto is_large = hn::Gt(magnitude, border);
       count = hn::Add(count, hn::IfThenElseZero(is_large, hn::Set(d, 1.0f)));
@@ -144,13 +145,13 @@ inline Floats TwoBitScales(const TwoBitLevels& levels, TokenGroup* group) {
   }
   const float ratio = levels.ratio;
   const Floats numerator = hn::Add(sum, hn::Mul(hn::Set(d, ratio - 1.0f), SumLanes(sums)));
-  const Floats denominator = hn::Add(hn::Set(d, static_cast<float>(group->format.kept)),
+  const Floats denominator = hn::Add(hn::Set(d, static_cast<float>(group.format.kept)),
                                      hn::Mul(hn::Set(d, ratio * ratio - 1.0f), SumLanes(counts)));
   return hn::Div(numerator, denominator);
 }
 
-// Codes of 4 and 8 bits, as floats.
-HWY_INLINE Floats UniformCodes(Floats x, Floats inverse_scale, float half_range) {
+// Codes of 4 and 8 bits.
+HWY_INLINE Floats CodesAsFloats(Floats x, Floats inverse_scale, float half_range) {
   const FloatTag d;
   const Floats code = hn::Floor(hn::Add(hn::Mul(x, inverse_scale), hn::Set(d, half_range)));
   return hn::Min(hn::Max(code, hn::Zero(d)), hn::Set(d, 2.0f * half_range - 1.0f));
@@ -158,15 +159,15 @@ HWY_INLINE Floats UniformCodes(Floats x, Floats inverse_scale, float half_range)
 
 // Scales of 4 and 8 bits, before rounding: least squares, given the codes of a first guess that
 // puts the largest value at the end of the range.
-inline Floats UniformScales(TokenGroup* group) {
+inline Floats UniformScales(const TokenGroup& group) {
   const FloatTag d;
-  const int head_dim = group->head_dim;
-  const auto half_range = static_cast<float>(1 << (group->format.bits - 1));
+  const int head_dim = group.head_dim;
+  const auto half_range = static_cast<float>(1 << (group.format.bits - 1));
   HWY_ALIGN float largest[kLanes];
   for (int i = 0; i < kLanes; ++i) {
     Floats maximum = hn::Zero(d);
     for (int c = 0; c < head_dim; c += kLanes) {
-      maximum = hn::Max(maximum, hn::Abs(hn::Load(d, group->token(i) + c)));
+      maximum = hn::Max(maximum, hn::Abs(hn::Load(d, group.token(i) + c)));
     }
     largest[i] = hn::GetLane(hn::MaxOfLanes(d, maximum));
   }
@@ -178,12 +179,12 @@ inline Floats UniformScales(TokenGroup* group) {
   Floats products[kLanes];
   Floats squares[kLanes];
   for (int i = 0; i < kLanes; ++i) {
-    const float* x = group->token(i);
+    const float* x = group.token(i);
     const Floats inverse_scale = hn::Set(d, inverse_scales[i]);
     Floats sum_of_squares = hn::Zero(d);
     products[i] = SumChannels(head_dim, [&](int c) HWY_ATTR {
       const Floats value = hn::Load(d, x + c);
-      const Floats code = UniformCodes(value, inverse_scale, half_range);
+      const Floats code = CodesAsFloats(value, inverse_scale, half_range);
       const Floats level = hn::Sub(code, hn::Set(d, half_range - 0.5f));
       sum_of_squares = hn::Add(sum_of_squares, hn::Mul(level, level));
       return hn::Mul(value, level);
@@ -192,7 +193,7 @@ inline Floats UniformScales(TokenGroup* group) {
   }
   // Dropped channels count as kept zeros, whose level is 0.5. These sums are exact, so that the
   // order does not matter: quarters below 2^24.
-  const auto num_dropped = static_cast<float>(head_dim - group->format.kept);
+  const auto num_dropped = static_cast<float>(head_dim - group.format.kept);
   const Floats sum_of_squares = hn::Sub(SumLanes(squares), hn::Set(d, 0.25f * num_dropped));
   return hn::IfThenZeroElse(is_zero, hn::Div(SumLanes(products), sum_of_squares));
 }
@@ -229,7 +230,7 @@ inline void UniformCodes(const float* x, int head_dim, float inverse_scale, int 
   uint8_t codes[256];
   uint8_t* bytes = bits == 8 ? reinterpret_cast<uint8_t*>(words) : codes;
   for (int c = 0; c < head_dim; c += kLanes) {
-    const Floats code = UniformCodes(hn::Load(d, x + c), hn::Set(d, inverse_scale), half_range);
+    const Floats code = CodesAsFloats(hn::Load(d, x + c), hn::Set(d, inverse_scale), half_range);
     // Above 2^23 the last place of a float is 1, so that the code is in the lowest byte.
     const auto shifted = hn::BitCast(du, hn::Add(code, hn::Set(d, 0x1p23f)));
     hn::StoreU(hn::U8FromU32(hn::And(shifted, hn::Set(du, 0xff))), d8, bytes + c);
@@ -245,10 +246,10 @@ inline void UniformCodes(const float* x, int head_dim, float inverse_scale, int 
 
 // Quantises a group: its scales [kLanes] as float16 and its codes, kept and dropped channels alike,
 // words [kLanes][head_dim * bits / 64].
-inline void QuantiseGroup(TokenGroup* group, uint16_t* scales, uint64_t* words) {
-  const auto [kept, bits] = group->format;
-  const int head_dim = group->head_dim;
-  const TwoBitLevels levels = TwoBitLevelsOf(group->format, head_dim);
+inline void QuantiseGroup(const TokenGroup& group, uint16_t* scales, uint64_t* words) {
+  const auto [kept, bits] = group.format;
+  const int head_dim = group.head_dim;
+  const TwoBitLevels levels = TwoBitLevelsOf(group.format, head_dim);
   const auto rounded =
       hn::DemoteTo(HalfTag(), bits == 2 ? TwoBitScales(levels, group) : UniformScales(group));
   hn::StoreU(hn::BitCast(HalfBitsTag(), rounded), HalfBitsTag(), scales);
@@ -260,9 +261,9 @@ inline void QuantiseGroup(TokenGroup* group, uint16_t* scales, uint64_t* words) 
     if (scale == 0.0f) {
       std::memset(words, 0, num_words * sizeof(uint64_t));
     } else if (bits == 2) {
-      TwoBitCodes(group->token(i), head_dim, scale * levels.threshold, words);
+      TwoBitCodes(group.token(i), head_dim, scale * levels.threshold, words);
     } else {
-      UniformCodes(group->token(i), head_dim, 1.0f / scale, bits, words);
+      UniformCodes(group.token(i), head_dim, 1.0f / scale, bits, words);
     }
   }
 }
