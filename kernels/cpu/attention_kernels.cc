@@ -7,6 +7,7 @@
 #include <cstring>
 #include <limits>
 
+#include "hwy/cache_control.h"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
 #include "hwy/highway.h"
 #include "kernels/cpu/attention_scratch.h"
@@ -62,6 +63,11 @@ class SplitKernel {
   // All scores of segment s, also of tokens that a row does not see, to scratch.scores.
   void ScoreSegment(int s) {
     const Segment& segment = task_.segments[s];
+    if (s + 1 < NumSegments()) {
+      Prefetch(task_.segments[s + 1].keys, *task_.keys);
+    } else {
+      Prefetch(task_.segments[task_.first_segment].values, *task_.values);
+    }
     const Rows scores{scratch_.scores + s * kBlockTokens, kSplitTokens};
     if (segment.keys == nullptr) return ScorePages(segment, scores);
     ExpandScales(*task_.keys, segment.keys, scratch_.scales);
@@ -74,6 +80,7 @@ class SplitKernel {
   // Adds segment s's values, weighted by scratch.scores, to `output`.
   void AddValues(int s, Rows output) {
     const Segment& segment = task_.segments[s];
+    if (s + 1 < NumSegments()) Prefetch(task_.segments[s + 1].values, *task_.values);
     const ConstRows weights{scratch_.scores + s * kBlockTokens, kSplitTokens};
     if (segment.values == nullptr) return AddPages(segment, weights, output);
 #if KVATTEND_AVX3_DL
@@ -83,13 +90,24 @@ class SplitKernel {
   }
 
  private:
+  int NumSegments() const { return static_cast<int>(task_.segments.size()); }
+
+  // Blocks lie anywhere, and each head's part is too short for the hardware to foresee.
+  static void Prefetch(const uint8_t* data, const NativePart& part) {
+    constexpr size_t kLine = 64;
+    if (data == nullptr) return;
+    for (size_t i = 0; i < part.layout.size_bytes; i += kLine) hwy::Prefetch(data + i);
+  }
+
   ConstRows queries() const { return {scratch_.queries, head_dim_}; }
   Rows weights(int count) const { return {scratch_.weights, count}; }
 
   void ScorePages(const Segment& segment, Rows scores) {
-    for (int chunk = 0; chunk < head_dim_ / kChunk; ++chunk) {
-      const int lanes = ExpandPageKeys(segment, chunk, scratch_);
-      AccumulateScores(chunk, queries(), lanes, scores);
+    ClearScores(scores);
+    for (int first = 0; first < head_dim_; first += kChunk) {
+      const int lanes = ExpandPageKeys(segment, first, scratch_);
+      MultiplyChunk(scratch_.chunk, kChunk, lanes, task_.num_rows, queries().From(0, first),
+                    scores);
     }
     ScaleScores(nullptr, scores);
   }
@@ -101,22 +119,27 @@ class SplitKernel {
       MultiplyElements(rows, scratch_.multipliers, task_.num_rows, head_dim_, weights(head_dim_));
       rows = {scratch_.weights, head_dim_};
     }
-    BlockChunks chunks(*task_.keys, segment.keys, scratch_);
-    for (int chunk = 0; chunk < head_dim_ / kChunk; ++chunk) {
-      chunks.Next();
-      AccumulateScores(chunk, rows, kBlockTokens, scores);
-    }
+    ClearScores(scores);
+    MultiplyPart(*task_.keys, segment.keys, rows, scores);
     ScaleScores(scratch_.scales, scores);
   }
 
-  void AccumulateScores(int chunk, ConstRows rows, int lanes, Rows scores) {
-    if (chunk == 0) {
-      for (int r = 0; r < task_.num_rows; ++r) {
-        std::memset(scores.From(r, 0).data, 0, kBlockTokens * sizeof(float));
+  // sums[row][lane] += the sum of weights[row][i] times the part's element (i, lane).
+  void MultiplyPart(const NativePart& part, const uint8_t* data, ConstRows rows, Rows sums) {
+    BlockChunks chunks(part, data, scratch_);
+    for (int lane = 0; lane < part.num_lanes(); lane += part.group_lanes()) {
+      for (int first = 0; first < part.num_reduced(); first += kChunk) {
+        chunks.Next();
+        MultiplyChunk(scratch_.chunk, kChunk, part.group_lanes(), task_.num_rows,
+                      rows.From(0, first), sums.From(0, lane));
       }
     }
-    MultiplyChunk(scratch_.chunk, kChunk, lanes, task_.num_rows, rows.From(0, chunk * kChunk),
-                  scores);
+  }
+
+  void ClearScores(Rows scores) {
+    for (int r = 0; r < task_.num_rows; ++r) {
+      std::memset(scores.From(r, 0).data, 0, kBlockTokens * sizeof(float));
+    }
   }
 
   // scores *= factor, and the tokens' scales where there are any.
@@ -153,11 +176,7 @@ class SplitKernel {
       MultiplyElements(rows, scratch_.scales, task_.num_rows, kBlockTokens, weights(kBlockTokens));
       rows = {scratch_.weights, kBlockTokens};
     }
-    BlockChunks chunks(*task_.values, segment.values, scratch_);
-    for (int first = 0; first < kBlockTokens; first += kChunk) {
-      chunks.Next();
-      MultiplyChunk(scratch_.chunk, kChunk, head_dim_, task_.num_rows, rows.From(0, first), output);
-    }
+    MultiplyPart(*task_.values, segment.values, rows, output);
   }
 
 #if KVATTEND_AVX3_DL
@@ -166,9 +185,8 @@ class SplitKernel {
     const PackedRows packed = PackedWeights(scratch_, head_dim_);
     PackRows(queries(), scratch_.multipliers,
              QueryUnitLimit(*task_.keys, scratch_.scales, task_.factor), task_.num_rows, packed);
-    ExpandTile(*task_.keys, segment.keys, scratch_);
-    MultiplyTile(Tile{scratch_.tile, kBlockTokens, task_.keys}, task_.num_rows, packed,
-                 StoreScores{scores, packed.unit, scratch_.scales, task_.factor});
+    MultiplyQuadPart(*task_.keys, segment.keys, scratch_, task_.num_rows, packed,
+                     StoreScores{scores, packed.unit, scratch_.scales, task_.factor});
   }
 
   void AddQuads(const Segment& segment, ConstRows rows, Rows output) {
@@ -177,9 +195,8 @@ class SplitKernel {
     // 15 bits of the block's largest probability are enough: errors of tokens do not add up.
     constexpr float kNoLimit = std::numeric_limits<float>::max();
     PackRows(rows, scratch_.scales, kNoLimit, task_.num_rows, packed);
-    ExpandTile(*task_.values, segment.values, scratch_);
-    MultiplyTile(Tile{scratch_.tile, head_dim_, task_.values}, task_.num_rows, packed,
-                 AddOutputs{output, packed.unit});
+    MultiplyQuadPart(*task_.values, segment.values, scratch_, task_.num_rows, packed,
+                     AddOutputs{output, packed.unit});
   }
 #endif
 

@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <type_traits>
 
 #include "hwy/highway.h"
 #include "kernels/cpu/attention_scratch.h"
@@ -31,13 +32,19 @@ HWY_PUSH_ATTRIBUTES(HWY_TARGET_STR ",avx512vnni")
 namespace kvattend {
 namespace HWY_NAMESPACE {
 
+// Vectors in arrays stay in registers only where the loops over them are unrolled.
+#undef KVATTEND_UNROLL
+#define KVATTEND_UNROLL HWY_PRAGMA(GCC unroll 16)
+
 // 64 bytes, byte i being f(i).
-template <typename F>
-HWY_INLINE __m512i BytesFrom(F f) {
-  alignas(64) uint8_t bytes[64];
-  for (int i = 0; i < 64; ++i) bytes[i] = static_cast<uint8_t>(f(i));
-  return _mm512_load_si512(bytes);
-}
+struct ByteTable {
+  template <typename F>
+  explicit constexpr ByteTable(F f) {
+    for (int i = 0; i < 64; ++i) bytes[i] = static_cast<uint8_t>(f(i));
+  }
+  HWY_INLINE __m512i Load() const { return _mm512_load_si512(bytes); }
+  alignas(64) uint8_t bytes[64] = {};
+};
 
 // The stored bytes (see NativePart) of a group of 64 codes: one shift for each quarter (2 bits) or
 // half (4 bits) of the vector, then what the format makes of the lowest bits.
@@ -47,10 +54,11 @@ class GroupUnpacker;
 template <>
 class GroupUnpacker<2> {
  public:
-  explicit GroupUnpacker(const NativePart& part)
-      // Byte i: 8 bits from bit 8 * (i % 8) + 2 * (i / 16) on of its 64; the lowest two count.
-      : shifts_(BytesFrom([](int i) { return 8 * (i % 8) + 2 * (i / 16); })),
-        levels_(BytesFrom([&part](int i) { return part.levels[i % 4]; })) {}
+  explicit GroupUnpacker(const NativePart& part) : shifts_(kShifts.Load()) {
+    int32_t levels;
+    std::memcpy(&levels, part.levels, sizeof(levels));
+    levels_ = _mm512_set1_epi32(levels);
+  }
   HWY_INLINE __m512i operator()(const uint8_t* group) const {
     const __m512i packed =
         _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(group)));
@@ -58,6 +66,8 @@ class GroupUnpacker<2> {
   }
 
  private:
+  // Byte i: 8 bits from bit 8 * (i % 8) + 2 * (i / 16) on of its 64; the lowest two count.
+  static constexpr ByteTable kShifts{[](int i) { return 8 * (i % 8) + 2 * (i / 16); }};
   __m512i shifts_;
   __m512i levels_;
 };
@@ -65,9 +75,7 @@ class GroupUnpacker<2> {
 template <>
 class GroupUnpacker<4> {
  public:
-  explicit GroupUnpacker(const NativePart& part)
-      // One bit before the code, so that it comes out doubled.
-      : shifts_(BytesFrom([](int i) { return (8 * (i % 8) + 4 * (i / 32) + 63) % 64; })) {}
+  explicit GroupUnpacker(const NativePart& part) : shifts_(kShifts.Load()) {}
   HWY_INLINE __m512i operator()(const uint8_t* group) const {
     const __m512i packed =
         _mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(group)));
@@ -75,6 +83,8 @@ class GroupUnpacker<4> {
   }
 
  private:
+  // One bit before the code, so that it comes out doubled.
+  static constexpr ByteTable kShifts{[](int i) { return (8 * (i % 8) + 4 * (i / 32) + 63) % 64; }};
   __m512i shifts_;
 };
 
@@ -94,24 +104,48 @@ HWY_INLINE void UnpackGroups(const NativePart& part, const uint8_t* data, uint8_
   }
 }
 
-// A part in quad order to scratch.tile.
-inline void ExpandTile(const NativePart& part, const uint8_t* data, AttentionScratch& scratch) {
-  uint8_t* const codes = part.is_sparse() ? scratch.codes : scratch.tile;
-  if (part.bits == 2) UnpackGroups<2>(part, data, codes);
-  if (part.bits == 4) UnpackGroups<4>(part, data, codes);
-  if (part.bits == 8) UnpackGroups<8>(part, data, codes);
-  if (!part.is_sparse()) return;
-  const __m512i pruned = _mm512_set1_epi8(static_cast<char>(part.level_offset));
-  const uint8_t* const bitmaps = data + part.layout.bitmap_offset;
-  const uint8_t* next = codes;
-  for (int w = 0; w < part.head_dim; ++w) {
-    uint64_t word;
-    std::memcpy(&word, bitmaps + 8 * w, 8);
-    _mm512_store_si512(scratch.tile + 64 * w, _mm512_mask_expand_epi8(pruned, _cvtu64_mask64(word),
-                                                                      _mm512_loadu_si512(next)));
-    next += std::popcount(word);
+// Reads the elements of a part in quad order, 64 at a time.
+template <int kBits>
+class DenseReader {
+ public:
+  DenseReader(const NativePart& part, const uint8_t* data)
+      : unpack_(part), next_(data + part.layout.code_offset) {}
+  HWY_INLINE __m512i Next() {
+    const __m512i group = unpack_(next_);
+    next_ += 8 * kBits;
+    return group;
   }
-}
+
+ private:
+  GroupUnpacker<kBits> unpack_;
+  const uint8_t* next_;
+};
+
+class SparseReader {
+ public:
+  // Unpacks all codes to `codes` first: they are fewer than elements.
+  SparseReader(const NativePart& part, const uint8_t* data, uint8_t* codes)
+      : pruned_(_mm512_set1_epi8(static_cast<char>(part.level_offset))),
+        next_word_(data + part.layout.bitmap_offset),
+        next_code_(codes) {
+    if (part.bits == 2) UnpackGroups<2>(part, data, codes);
+    if (part.bits == 4) UnpackGroups<4>(part, data, codes);
+  }
+  HWY_INLINE __m512i Next() {
+    uint64_t word;
+    std::memcpy(&word, next_word_, sizeof(word));
+    const __m512i group =
+        _mm512_mask_expand_epi8(pruned_, _cvtu64_mask64(word), _mm512_loadu_si512(next_code_));
+    next_word_ += sizeof(word);
+    next_code_ += std::popcount(word);
+    return group;
+  }
+
+ private:
+  __m512i pruned_;
+  const uint8_t* next_word_;
+  const uint8_t* next_code_;
+};
 
 // Kept elements of the bitmap words first_word .. last_word - 1 of a part in plain order; returns
 // the index of the code after theirs. Reads nothing past the codes: the expanding loads touch only
@@ -165,10 +199,10 @@ struct PackedRows {
 // Integers whose bytes are a plane's, from 64 weights to which 0x8080 has been added, 16 a vector.
 struct Planes {
   HWY_INLINE explicit Planes(const __m512i* biased) {
-    const __m512i even_words = WordIndices(0);
-    const __m512i odd_words = WordIndices(1);
-    const __m512i even_bytes = BytesFrom([](int i) { return 2 * i; });
-    const __m512i odd_bytes = BytesFrom([](int i) { return 2 * i + 1; });
+    const __m512i even_words = kEvenWords.Load();
+    const __m512i odd_words = kOddWords.Load();
+    const __m512i even_bytes = kEvenBytes.Load();
+    const __m512i odd_bytes = kOddBytes.Load();
     const __m512i a = _mm512_permutex2var_epi16(biased[0], even_words, biased[1]);
     const __m512i b = _mm512_permutex2var_epi16(biased[2], even_words, biased[3]);
     const __m512i a_top = _mm512_permutex2var_epi16(biased[0], odd_words, biased[1]);
@@ -178,10 +212,12 @@ struct Planes {
     low = _mm512_xor_si512(_mm512_permutex2var_epi8(a, even_bytes, b), sign);
     top = _mm512_permutex2var_epi8(a_top, even_bytes, b_top);
   }
-  // Words i, i + 2, ... of two vectors.
-  static HWY_INLINE __m512i WordIndices(int first) {
-    return BytesFrom([first](int i) { return i % 2 == 0 ? (i + first) % 64 : 0; });
-  }
+  // Of two vectors.
+  static constexpr ByteTable kEvenWords{[](int i) { return i % 2 == 0 ? i : 0; }};
+  static constexpr ByteTable kOddWords{[](int i) { return i % 2 == 0 ? i + 1 : 0; }};
+  static constexpr ByteTable kEvenBytes{[](int i) { return 2 * i; }};
+  static constexpr ByteTable kOddBytes{[](int i) { return 2 * i + 1; }};
+
   __m512i high;
   __m512i low;
   __m512i top;
@@ -198,6 +234,7 @@ HWY_INLINE void PackRow(const float* weights, const float* multipliers, float un
   constexpr int kVectors = kReduced / 16;
   __m512 x[kVectors];
   __m512 max = _mm512_setzero_ps();
+  KVATTEND_UNROLL
   for (int v = 0; v < kVectors; ++v) {
     x[v] = _mm512_mul_ps(_mm512_loadu_ps(weights + 16 * v), _mm512_load_ps(multipliers + 16 * v));
     max = _mm512_max_ps(max, _mm512_abs_ps(x[v]));
@@ -213,8 +250,10 @@ HWY_INLINE void PackRow(const float* weights, const float* multipliers, float un
   __m512i low_sum = _mm512_setzero_si512();
   __m512i top_sum = _mm512_setzero_si512();
   uint64_t top_quads = 0;
+  KVATTEND_UNROLL
   for (int v = 0; v < kVectors; v += 4) {
     __m512i biased[4];
+    KVATTEND_UNROLL
     for (int j = 0; j < 4; ++j) {
       const __m512i rounded = _mm512_cvtps_epi32(_mm512_mul_ps(x[v + j], inverse));
       biased[j] = _mm512_add_epi32(rounded, _mm512_set1_epi32(0x8080));
@@ -245,79 +284,115 @@ inline void PackRows(ConstRows weights, const float* multipliers, float unit_lim
   }
 }
 
-// A part in quad order, expanded.
-struct Tile {
-  Tile From(int lane) const { return {bytes + 4 * lane, num_lanes, part}; }
-  const uint8_t* bytes;
-  int num_lanes;
-  const NativePart* part;
+// Reads a lane group of a part in quad order that has been expanded.
+class TileReader {
+ public:
+  explicit TileReader(const uint8_t* tile) : next_(tile) {}
+  HWY_INLINE __m512i Next() {
+    const __m512i group = _mm512_load_si512(next_);
+    next_ += 64;
+    return group;
+  }
+
+ private:
+  const uint8_t* next_;
 };
 
-// sums[r][v] += tile * a plane, for the groups of four from `quad` on.
-template <int kNumRows, int kVectors>
-HWY_INLINE void MultiplyPlane(const uint8_t* tile, const int8_t* plane, int row_bytes,
-                              __m512i (&sums)[kNumRows][kVectors]) {
+constexpr int kQuadVectors = 2;  // of a lane group
+
+// Not __m512i, of 64-bit elements: converting to and fro, GCC 12 copies sums in every iteration.
+using Int32Vector = int32_t __attribute__((vector_size(64)));
+template <int kNumRows>
+using QuadSums = Int32Vector[kNumRows][kQuadVectors];
+
+HWY_INLINE Int32Vector MultiplyAdd(Int32Vector sum, __m512i x, __m512i w) {
+  return (Int32Vector)_mm512_dpbusd_epi32((__m512i)sum, x, w);
+}
+
+// sums[r][v] += x[v] * the four weights at `quads` of each row.
+template <int kNumRows>
+HWY_INLINE void MultiplyQuads(const __m512i (&x)[kQuadVectors], const int8_t* quads, int row_bytes,
+                              QuadSums<kNumRows>& sums) {
+  KVATTEND_UNROLL
   for (int r = 0; r < kNumRows; ++r) {
     int32_t quad;
-    std::memcpy(&quad, plane + r * row_bytes, sizeof(quad));
+    std::memcpy(&quad, quads + r * row_bytes, sizeof(quad));
     const __m512i w = _mm512_set1_epi32(quad);
-    for (int v = 0; v < kVectors; ++v) {
-      sums[r][v] = _mm512_dpbusd_epi32(sums[r][v], _mm512_load_si512(tile + 64 * v), w);
-    }
+    KVATTEND_UNROLL
+    for (int v = 0; v < kQuadVectors; ++v) sums[r][v] = MultiplyAdd(sums[r][v], x[v], w);
   }
 }
 
-// Gives store(row, vector, products) the products, in units of the row, of kNumRows rows and
-// kVectors vectors of lanes, in registers.
-template <int kNumRows, int kVectors, typename Store>
-HWY_INLINE void MultiplyTileRegisters(const Tile& tile, PackedRows weights, const Store& store) {
-  __m512i high[kNumRows][kVectors];
-  __m512i low[kNumRows][kVectors];
+// Gives store(row, vector, products) the products, in units of the row, of kNumRows rows and the
+// lane group that `reader` reads; writes what it reads to `tile` where kStoreTile.
+template <int kNumRows, bool kStoreTile, typename Reader, typename Store>
+HWY_INLINE void MultiplyLaneGroup(const NativePart& part, Reader& reader, uint8_t* tile,
+                                  PackedRows weights, const Store& store) {
+  Reader next = reader;  // in registers
+  QuadSums<kNumRows> high;
+  QuadSums<kNumRows> low;
   uint64_t top_quads = 0;
+  KVATTEND_UNROLL
   for (int r = 0; r < kNumRows; ++r) {
     top_quads |= weights.top_quads[r];
-    for (int v = 0; v < kVectors; ++v) {
-      high[r][v] = _mm512_setzero_si512();
-      low[r][v] = _mm512_set1_epi32(-weights.sum[r] * tile.part->level_offset);
+    KVATTEND_UNROLL
+    for (int v = 0; v < kQuadVectors; ++v) {
+      high[r][v] = Int32Vector{};
+      low[r][v] = Int32Vector{} - weights.sum[r] * part.level_offset;
     }
   }
   const int num_reduced = weights.num_reduced;
   const int row_bytes = 3 * num_reduced;
   for (int i = 0; i < num_reduced; i += 4) {
-    const uint8_t* const x = tile.bytes + i * tile.num_lanes;
-    MultiplyPlane<kNumRows, kVectors>(x, weights.bytes + i, row_bytes, high);
-    MultiplyPlane<kNumRows, kVectors>(x, weights.bytes + num_reduced + i, row_bytes, low);
+    const __m512i first = next.Next();
+    const __m512i x[kQuadVectors] = {first, next.Next()};
+    if constexpr (kStoreTile) {
+      KVATTEND_UNROLL
+      for (int v = 0; v < kQuadVectors; ++v) _mm512_store_si512(tile + 32 * i + 64 * v, x[v]);
+    }
+    MultiplyQuads<kNumRows>(x, weights.bytes + i, row_bytes, high);
+    MultiplyQuads<kNumRows>(x, weights.bytes + num_reduced + i, row_bytes, low);
   }
-  __m512 products[kNumRows][kVectors];
+  reader = next;
+  __m512 products[kNumRows][kQuadVectors];
+  KVATTEND_UNROLL
   for (int r = 0; r < kNumRows; ++r) {
-    const __m512 bias = _mm512_set1_ps(static_cast<float>(weights.sum[r]) * tile.part->level_bias);
-    for (int v = 0; v < kVectors; ++v) {
-      const __m512i sum = _mm512_add_epi32(_mm512_slli_epi32(high[r][v], 8), low[r][v]);
-      products[r][v] = _mm512_add_ps(_mm512_cvtepi32_ps(sum), bias);
+    const __m512 bias = _mm512_set1_ps(static_cast<float>(weights.sum[r]) * part.level_bias);
+    KVATTEND_UNROLL
+    for (int v = 0; v < kQuadVectors; ++v) {
+      const Int32Vector sum = (high[r][v] << 8) + low[r][v];
+      products[r][v] = _mm512_add_ps(_mm512_cvtepi32_ps((__m512i)sum), bias);
     }
   }
   if (top_quads != 0) {
-    __m512i top[kNumRows][kVectors];
+    QuadSums<kNumRows> top;
+    KVATTEND_UNROLL
     for (int r = 0; r < kNumRows; ++r) {
-      for (int v = 0; v < kVectors; ++v) {
-        top[r][v] = _mm512_set1_epi32(-weights.top_sum[r] * tile.part->level_offset);
+      for (Int32Vector& sum : top[r]) {
+        sum = Int32Vector{} - weights.top_sum[r] * part.level_offset;
       }
     }
     for (; top_quads != 0; top_quads &= top_quads - 1) {
       const int i = 4 * std::countr_zero(top_quads);
-      MultiplyPlane<kNumRows, kVectors>(tile.bytes + i * tile.num_lanes,
-                                        weights.bytes + 2 * num_reduced + i, row_bytes, top);
+      const __m512i x[kQuadVectors] = {_mm512_load_si512(tile + 32 * i),
+                                       _mm512_load_si512(tile + 32 * i + 64)};
+      MultiplyQuads<kNumRows>(x, weights.bytes + 2 * num_reduced + i, row_bytes, top);
     }
+    KVATTEND_UNROLL
     for (int r = 0; r < kNumRows; ++r) {
-      const float bias = static_cast<float>(weights.top_sum[r]) * tile.part->level_bias;
-      for (int v = 0; v < kVectors; ++v) {
-        const __m512 sum = _mm512_add_ps(_mm512_cvtepi32_ps(top[r][v]), _mm512_set1_ps(bias));
+      const float bias = static_cast<float>(weights.top_sum[r]) * part.level_bias;
+      KVATTEND_UNROLL
+      for (int v = 0; v < kQuadVectors; ++v) {
+        const __m512 sum =
+            _mm512_add_ps(_mm512_cvtepi32_ps((__m512i)top[r][v]), _mm512_set1_ps(bias));
         products[r][v] = _mm512_fmadd_ps(sum, _mm512_set1_ps(65536.0f), products[r][v]);
       }
     }
   }
+  KVATTEND_UNROLL
   for (int r = 0; r < kNumRows; ++r) {
-    for (int v = 0; v < kVectors; ++v) store(r, v, products[r][v]);
+    KVATTEND_UNROLL
+    for (int v = 0; v < kQuadVectors; ++v) store(r, v, products[r][v]);
   }
 }
 
@@ -348,27 +423,51 @@ struct AddOutputs {
   const float* unit;
 };
 
-template <int kNumRows, typename Store>
-HWY_INLINE void MultiplyTileRows(const Tile& tile, PackedRows weights, const Store& store) {
-  // Two or three accumulators for each row and vector: at most 24 of the 32 registers.
-  constexpr int kVectors = kNumRows <= 2 ? 4 : 2;
-  for (int lane = 0; lane < tile.num_lanes; lane += 16 * kVectors) {
-    MultiplyTileRegisters<kNumRows, kVectors>(tile.From(lane), weights, store.From(0, lane));
+// Calls body with num_rows, 1 to 4, as a constant.
+template <typename Body>
+HWY_INLINE void WithRowCount(int num_rows, const Body& body) {
+  if (num_rows == 1) body(std::integral_constant<int, 1>());
+  if (num_rows == 2) body(std::integral_constant<int, 2>());
+  if (num_rows == 3) body(std::integral_constant<int, 3>());
+  if (num_rows == 4) body(std::integral_constant<int, 4>());
+}
+
+template <typename Reader, typename Store>
+HWY_NOINLINE void MultiplyWith(const NativePart& part, Reader reader, uint8_t* tile, int num_rows,
+                               PackedRows weights, const Store& store) {
+  constexpr int kRows = 4;  // with which all sums fit in registers
+  const int group_bytes = part.num_reduced() * part.group_lanes();
+  // The first rows while the elements come in, the others from the tile.
+  for (int lane = 0; lane < part.num_lanes(); lane += part.group_lanes()) {
+    uint8_t* const group = tile + lane / part.group_lanes() * group_bytes;
+    WithRowCount(std::min(num_rows, kRows), [&](auto rows) HWY_ATTR {
+      MultiplyLaneGroup<rows, true>(part, reader, group, weights, store.From(0, lane));
+    });
+    for (int r = kRows; r < num_rows; r += kRows) {
+      WithRowCount(std::min(num_rows - r, kRows), [&](auto rows) HWY_ATTR {
+        TileReader again(group);
+        MultiplyLaneGroup<rows, false>(part, again, group, weights.From(r), store.From(r, lane));
+      });
+    }
   }
 }
 
-// Gives store(row, vector, products) the products of the tile's levels with num_rows rows of
-// weights, in units of the rows. A row's products do not depend on the others.
+// Gives store(row, vector, products) the products of a part's levels with num_rows rows of weights,
+// in units of the rows. A row's products do not depend on the others.
 template <typename Store>
-HWY_NOINLINE void MultiplyTile(const Tile& tile, int num_rows, PackedRows weights,
-                               const Store& store) {
-  int r = 0;
-  for (; r + 4 <= num_rows; r += 4) {
-    MultiplyTileRows<4>(tile, weights.From(r), store.From(r, 0));
+void MultiplyQuadPart(const NativePart& part, const uint8_t* data, AttentionScratch& scratch,
+                      int num_rows, PackedRows weights, const Store& store) {
+  uint8_t* const tile = scratch.tile;
+  if (part.is_sparse()) {
+    const SparseReader reader(part, data, scratch.codes);
+    MultiplyWith(part, reader, tile, num_rows, weights, store);
+  } else if (part.bits == 2) {
+    MultiplyWith(part, DenseReader<2>(part, data), tile, num_rows, weights, store);
+  } else if (part.bits == 4) {
+    MultiplyWith(part, DenseReader<4>(part, data), tile, num_rows, weights, store);
+  } else {
+    MultiplyWith(part, DenseReader<8>(part, data), tile, num_rows, weights, store);
   }
-  if (num_rows - r == 3) MultiplyTileRows<3>(tile, weights.From(r), store.From(r, 0));
-  if (num_rows - r == 2) MultiplyTileRows<2>(tile, weights.From(r), store.From(r, 0));
-  if (num_rows - r == 1) MultiplyTileRows<1>(tile, weights.From(r), store.From(r, 0));
 }
 
 }  // namespace HWY_NAMESPACE

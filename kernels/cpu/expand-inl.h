@@ -98,22 +98,20 @@ inline void ExpandTile(const NativePart& part, const uint8_t* data, AttentionScr
   }
 }
 
-// kChunk reduction indices of scratch.tile to scratch.chunk.
+// The chunk-th kChunk reduction indices of a lane group in scratch.tile to scratch.chunk.
 inline void TileToChunk(const NativePart& part, int chunk, AttentionScratch& scratch) {
   const FloatTag d;
   const hn::RebindToSigned<FloatTag> di;
-  const int lanes = part.num_lanes();
+  const int lanes = part.group_lanes();
   const auto offset = hn::Set(d, part.level_bias - static_cast<float>(part.level_offset));
   const auto byte = hn::Set(di, 255);
-  for (int quad = 0; quad < kChunk / 4; ++quad) {
-    const auto* const from =
-        reinterpret_cast<const int32_t*>(scratch.tile + (chunk * kChunk / 4 + quad) * lanes * 4);
-    float* const to = scratch.chunk + quad * 4 * lanes;
+  const auto level = [&](auto v)
+                         HWY_ATTR { return hn::Add(hn::ConvertTo(d, hn::And(v, byte)), offset); };
+  const auto* from = reinterpret_cast<const int32_t*>(scratch.tile + chunk * kChunk * lanes);
+  float* to = scratch.chunk;
+  for (int quad = 0; quad < kChunk / 4; ++quad, from += lanes, to += 4 * lanes) {
     for (int l = 0; l < lanes; l += static_cast<int>(hn::Lanes(d))) {
       const auto four = hn::LoadU(di, from + l);
-      const auto level = [&](auto v) HWY_ATTR {
-        return hn::Add(hn::ConvertTo(d, hn::And(v, byte)), offset);
-      };
       hn::StoreU(level(four), d, to + l);
       hn::StoreU(level(hn::ShiftRight<8>(four)), d, to + lanes + l);
       hn::StoreU(level(hn::ShiftRight<16>(four)), d, to + 2 * lanes + l);
@@ -148,7 +146,8 @@ inline int ExpandSparseWords(const NativePart& part, const uint8_t* data, int fi
 
 #endif  // !KVATTEND_AVX3_DL
 
-// Reads a block's part chunk by chunk, from the first to the last.
+// Reads a block's part chunk by chunk: kChunk reduction indices of a lane group, then the next
+// ones, then the next lane group.
 class BlockChunks {
  public:
   BlockChunks(const NativePart& part, const uint8_t* data, AttentionScratch& scratch)
@@ -158,18 +157,18 @@ class BlockChunks {
 #endif
   }
 
-  // The next kChunk reduction indices to scratch.chunk [kChunk][lanes].
+  // The next chunk to scratch.chunk [kChunk][group_lanes].
   void Next() {
 #if !KVATTEND_AVX3_DL
     if (part_.quads) return TileToChunk(part_, chunk_++, scratch_);
 #endif
-    const int words = kChunk * part_.num_lanes() / 64;
+    constexpr int kWords = kChunk;  // of 64 lanes
     if (part_.is_sparse()) {
-      next_code_ = ExpandSparseWords(part_, data_, chunk_ * words, (chunk_ + 1) * words, next_code_,
-                                     scratch_.chunk);
+      next_code_ = ExpandSparseWords(part_, data_, chunk_ * kWords, (chunk_ + 1) * kWords,
+                                     next_code_, scratch_.chunk);
     } else {
       const uint8_t* const codes = data_ + part_.layout.code_offset;
-      HalvesToFloats(reinterpret_cast<const uint16_t*>(codes) + chunk_ * words * 64, words * 64,
+      HalvesToFloats(reinterpret_cast<const uint16_t*>(codes) + chunk_ * kWords * 64, kWords * 64,
                      scratch_.chunk);
     }
     ++chunk_;
@@ -183,13 +182,13 @@ class BlockChunks {
   int next_code_ = 0;
 };
 
-// Channels kChunk * chunk and up of a segment's pages to scratch.chunk [kChunk][lanes]; returns
-// lanes, 16 for each page.
-inline int ExpandPageKeys(const Segment& segment, int chunk, AttentionScratch& scratch) {
+// kChunk channels of a segment's page keys, from first_channel on, to scratch.chunk
+// [kChunk][lanes]; returns lanes, 16 for each page.
+inline int ExpandPageKeys(const Segment& segment, int first_channel, AttentionScratch& scratch) {
   const int num_pages = hwy::DivCeil(segment.num_tokens, kPageTokens);
   const int lanes = num_pages * kPageTokens;
   for (int p = 0; p < num_pages; ++p) {
-    const uint16_t* const from = segment.page_keys[p] + chunk * kChunk * kPageTokens;
+    const uint16_t* const from = segment.page_keys[p] + first_channel * kPageTokens;
     for (int c = 0; c < kChunk; ++c) {
       HalvesToFloats(from + c * kPageTokens, kPageTokens,
                      scratch.chunk + c * lanes + p * kPageTokens);

@@ -17,7 +17,7 @@ class ElementMap {
  public:
   explicit ElementMap(const NativePart& part)
       : quads_(part.quads),
-        words_per_row_(part.num_lanes() / (part.quads ? 16 : 64)),
+        num_reduced_(part.num_reduced()),
         lane_stride_(part.is_keys() ? part.head_dim : 1),
         reduced_stride_(part.is_keys() ? 1 : part.head_dim) {
     for (int b = 0; b < 64; ++b) {
@@ -26,17 +26,18 @@ class ElementMap {
   }
 
   int WordBase(int word) const {
-    const int row = word / words_per_row_;
-    const int column = word % words_per_row_;
-    return quads_ ? 4 * row * reduced_stride_ + 16 * column * lane_stride_
-                  : row * reduced_stride_ + 64 * column * lane_stride_;
+    // A word is 16 lanes of 4 reduction indices, two words a lane group; or 64 lanes of one.
+    const int lane =
+        quads_ ? word / (num_reduced_ / 2) * 32 + word % 2 * 16 : word / num_reduced_ * 64;
+    const int reduced = quads_ ? word % (num_reduced_ / 2) / 2 * 4 : word % num_reduced_;
+    return lane * lane_stride_ + reduced * reduced_stride_;
   }
 
   int offset[64];
 
  private:
   bool quads_;
-  int words_per_row_;
+  int num_reduced_;
   int lane_stride_;
   int reduced_stride_;
 };

@@ -3,12 +3,15 @@
 // A native block is a permutation of the canonical block: the same fields at the same offsets, with
 // exponents and scales as they are, and bitmaps and codes in the order in which the attention
 // kernels consume elements. A dot product reduces over one dimension (keys: channels; values:
-// tokens) and keeps the other in SIMD lanes (keys: 64 tokens; values: head_dim channels). With
-// reduction index r, lane l and `lanes` of them, element (r, l) has the index
-//   quad order   ((r / 4) * lanes + l) * 4 + r % 4   formats multiplied as 8-bit integers: four
-//                                                    neighbours are what one 32-bit lane of
-//                                                    VPDPBUSD reduces
-//   plain order  r * lanes + l                       formats multiplied as float32
+// tokens) and keeps the other in SIMD lanes (keys: 64 tokens; values: head_dim channels). A kernel
+// works on a group of lanes whose sums fit in registers, from the first reduction index to the
+// last, then on the next group. With reduction index r and lane l, element (r, l) has the index
+//   quad order   groups of n = 32 lanes: ((l / n * num_reduced / 4 + r / 4) * n + l % n) * 4 + r %
+//   4
+//                for formats multiplied as 8-bit integers: four neighbours are what one 32-bit lane
+//                of VPDPBUSD reduces
+//   plain order  groups of n = 64 lanes: (l / n * num_reduced + r) * n + l % n
+//                for formats multiplied as float32
 // Bit i % 64 of bitmap word i / 64 says whether element i is kept. Codes of kept elements follow in
 // order, in groups of 64 that take 8 * bits bytes: code k of a group has the bits `bits * (k / n)`
 // and up of byte k % n, n = 8 * bits, so that one shift per vector lane unpacks a group (8 and 16
@@ -54,6 +57,7 @@ struct NativePart {
   bool is_keys() const { return role == VectorRole::kKey; }
   int num_reduced() const { return is_keys() ? head_dim : kBlockTokens; }
   int num_lanes() const { return is_keys() ? kBlockTokens : head_dim; }
+  int group_lanes() const { return quads ? 32 : 64; }
   bool is_sparse() const { return kept < head_dim; }
 };
 
