@@ -37,7 +37,8 @@ source "$ports"
 
 echo
 status=0
-"$cli" replay --server="127.0.0.1:$grpc" || status=$?
+# With its sessions left, the metrics show what they save.
+"$cli" replay --server="127.0.0.1:$grpc" --keep-sessions || status=$?
 echo
 "$cli" metrics --metrics="127.0.0.1:$metrics"
 

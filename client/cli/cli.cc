@@ -55,6 +55,7 @@ ExitCode Report(const absl::Status& status, const std::string& command, Io& io) 
   }
   io.err << "kvattend " << command << ": " << client::DescribeError(status) << "\n";
   for (const auto& violation : client::GetErrorDetails(status).field_violations) {
+    if (violation.description == status.message()) continue;  // said above
     io.err << "  " << violation.field << ": " << violation.description << "\n";
   }
   return absl::IsUnavailable(status) ? ExitCode::kUnreachable : ExitCode::kFailed;

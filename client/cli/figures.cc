@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
@@ -35,12 +36,23 @@ bool IsClose(double expected, double found, Precision precision) {
   return false;
 }
 
-std::string NumberText(const Json& number) { return number.dump(); }
+// The shortest decimal number that rounds to the float16.
+std::string ShortestHalfText(double half) {
+  const uint16_t pattern = client::FloatToHalf(static_cast<float>(half));
+  std::string text;
+  for (int digits = 1; digits <= 5; ++digits) {
+    text = absl::StrFormat("%.*g", digits, half);
+    float value = 0;
+    if (absl::SimpleAtof(text, &value) && client::FloatToHalf(value) == pattern) break;
+  }
+  return text;
+}
 
 std::string NumberText(double number, Precision precision) {
   if (precision == Precision::kShare) return absl::StrFormat("%.2f %%", 100 * number);
-  if (precision == Precision::kHalfPattern) return absl::StrFormat("%.4g", number);
-  return absl::StrFormat("%.6f", number);
+  if (precision == Precision::kHalfPattern) return ShortestHalfText(number);
+  // As many digits as the documents have.
+  return absl::StrFormat("%.*g", std::abs(number) < 1 ? 5 : 8, number);
 }
 
 // `expected` as a list, and compared with the numbers found.
@@ -52,7 +64,7 @@ Figure Compare(const Json& expected, const FoundFigure& found) {
     figure.ok = list.size() == integers->size();
     for (int64_t value : *integers) found_texts.push_back(absl::StrCat(value));
     for (size_t i = 0; i < list.size(); ++i) {
-      expected_texts.push_back(NumberText(list[i]));
+      expected_texts.push_back(list[i].dump());
       figure.ok =
           figure.ok && list[i].is_number_integer() && list[i].get<int64_t>() == (*integers)[i];
     }
@@ -63,7 +75,7 @@ Figure Compare(const Json& expected, const FoundFigure& found) {
     for (size_t i = 0; i < list.size(); ++i) {
       const bool is_number = list[i].is_number();
       expected_texts.push_back(is_number ? NumberText(list[i].get<double>(), found.precision)
-                                         : NumberText(list[i]));
+                                         : list[i].dump());
       figure.ok =
           figure.ok && is_number && IsClose(list[i].get<double>(), numbers[i], found.precision);
     }

@@ -17,6 +17,7 @@ Json ToJson(const v1::Limits& limits) {
           {"max_items_per_call", limits.max_items_per_call()},
           {"max_query_tokens", limits.max_query_tokens()},
           {"max_layers", limits.max_layers()},
+          {"max_query_heads", limits.max_query_heads()},
           {"max_kv_heads", limits.max_kv_heads()},
           {"max_top_k", limits.max_top_k()},
           {"max_block_bytes", limits.max_block_bytes()},

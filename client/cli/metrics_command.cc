@@ -15,19 +15,25 @@
 namespace kvattend::cli {
 namespace {
 
-// Histograms that are shown, and the labels they are told apart by.
+// Histograms that are shown, and the labels they are told apart by: few for people, all for
+// programs.
 struct Latency {
   const char* metric;
   const char* title;
-  std::vector<std::string> by;
+  std::vector<std::string> by_in_text;
+  std::vector<std::string> by_in_json;
 };
 
 std::vector<Latency> ShownLatencies() {
-  return {{"grpc_server_call_duration_seconds", "calls", {"grpc_method", "grpc_status"}},
-          {"kvattend_kernel_seconds", "kernels", {"op", "codec"}},
-          {"kvattend_queue_wait_seconds", "queue", {"op"}}};
+  return {{"grpc_server_call_duration_seconds",
+           "calls",
+           {"grpc_method", "grpc_status"},
+           {"grpc_method", "grpc_status"}},
+          {"kvattend_kernel_seconds", "kernels", {"op"}, {"op", "codec"}},
+          {"kvattend_queue_wait_seconds", "queue", {"op"}, {"op"}}};
 }
 
+// Their values, in the order of their names: "kvattend.v1.AttentionService/Append OK".
 std::string LabelsText(const Labels& labels) {
   return absl::StrJoin(labels, " ", [](std::string* text, const auto& label) {
     absl::StrAppend(text, label.second);
@@ -79,15 +85,11 @@ void PrintText(const std::vector<Sample>& samples, std::ostream& out) {
       << CountText(figures.queue_depth) << " waiting, " << CountText(figures.rejections)
       << " refused\n";
   for (const Latency& latency : ShownLatencies()) {
-    const std::vector<Histogram> histograms = HistogramsOf(samples, latency.metric, latency.by);
+    const std::vector<Histogram> histograms =
+        HistogramsOf(samples, latency.metric, latency.by_in_text);
     if (histograms.empty()) continue;
     out << "\n";
-    Table table({{absl::StrCat(latency.title, " by ", absl::StrJoin(latency.by, ", ")),
-                  Table::Align::kLeft},
-                 {"count"},
-                 {"p50"},
-                 {"p99"},
-                 {"mean"}});
+    Table table({{latency.title, Table::Align::kLeft}, {"count"}, {"p50"}, {"p99"}, {"mean"}});
     for (const Histogram& histogram : histograms) {
       table.AddRow({LabelsText(histogram.labels),
                     CountText(static_cast<int64_t>(histogram.count())),
@@ -113,7 +115,7 @@ Json SummaryJson(const std::vector<Sample>& samples) {
                   {"rejections", figures.rejections}};
   for (const Latency& latency : ShownLatencies()) {
     Json rows = Json::array();
-    for (const Histogram& histogram : HistogramsOf(samples, latency.metric, latency.by)) {
+    for (const Histogram& histogram : HistogramsOf(samples, latency.metric, latency.by_in_json)) {
       rows.push_back({{"labels", histogram.labels},
                       {"count", histogram.count()},
                       {"p50_seconds", Quantile(histogram, 0.5)},

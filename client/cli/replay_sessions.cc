@@ -230,12 +230,13 @@ absl::StatusOr<CodecReplay> ReplayCodec(const client::Client& client, const Refe
 absl::StatusOr<std::vector<CodecReplay>> ReplaySessions(const client::Client& client,
                                                         const ReferenceInput& input,
                                                         const std::vector<v1::Codec>& codecs,
-                                                        int64_t recent_window, Progress& progress) {
+                                                        const SessionReplayOptions& options,
+                                                        Progress& progress) {
   const TokenMajorCache cache = {
       SwapOuterDimensions(input.keys, kShape.heads, kShape.tokens, kRowBytes),
       SwapOuterDimensions(input.values, kShape.heads, kShape.tokens, kRowBytes)};
   std::vector<Session> made;
-  const auto delete_sessions = absl::MakeCleanup([&made] {
+  auto delete_sessions = absl::MakeCleanup([&made] {
     for (Session& session : made) session.Delete().IgnoreError();
   });
 
@@ -246,7 +247,7 @@ absl::StatusOr<std::vector<CodecReplay>> ReplaySessions(const client::Client& cl
     progress.Show(
         absl::StrCat("sessions: ", codecs[i].preset(), " (", i + 1, " of ", codecs.size(), ")"));
     for (int n = 0; n < 2; ++n) {
-      auto session = MakeSession(client, codecs[i], recent_window);
+      auto session = MakeSession(client, codecs[i], options.recent_window);
       if (!session.ok()) return session.status();
       made.push_back(*std::move(session));
     }
@@ -265,6 +266,7 @@ absl::StatusOr<std::vector<CodecReplay>> ReplaySessions(const client::Client& cl
     if (!batched[i].ok()) return batched[i].status();
     replays[i].batched_is_identical = SameBits(*batched[i], alone[i]);
   }
+  if (options.keep) std::move(delete_sessions).Cancel();
   return replays;
 }
 

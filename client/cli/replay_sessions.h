@@ -41,13 +41,21 @@ struct CodecReplay {
   }
 };
 
+struct SessionReplayOptions {
+  // Newest tokens that the sessions keep exact; 0 compresses all of the cache.
+  int64_t recent_window = 0;
+  // Leaves the sessions to whoever wants to look at them.
+  bool keep = false;
+};
+
 // Makes two sessions for each of `codecs` (one layer, 8 KV heads, 8 query heads), appends the
 // reference cache token by token to one and in chunks to the other, attends with the reference
-// queries, and deletes the sessions again, on errors too.
+// queries, and deletes the sessions again, on errors always.
 absl::StatusOr<std::vector<CodecReplay>> ReplaySessions(const client::Client& client,
                                                         const ReferenceInput& input,
                                                         const std::vector<v1::Codec>& codecs,
-                                                        int64_t recent_window, Progress& progress);
+                                                        const SessionReplayOptions& options,
+                                                        Progress& progress);
 
 }  // namespace kvattend::cli
 
