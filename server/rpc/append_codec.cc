@@ -58,18 +58,20 @@ absl::Status CheckLayersDistinct(const std::vector<AppendEntry>& entries) {
 }
 
 // Copies one role of an entry, [layers][num_tokens, num_kv_heads, head_dim].
-absl::Status CopyAppendTensors(v1::DataType dtype, absl::string_view role, absl::string_view bytes,
-                               const AppendEntry& entry, uint16_t* halves) {
-  const std::optional<int64_t> bad = CopyToHalf(dtype, bytes, halves);
-  if (!bad.has_value()) return absl::OkStatus();
+absl::Status CopyAppendTensors(absl::string_view role, const AppendEntry& entry,
+                               TensorReader* reader, uint16_t* halves) {
   const int64_t layer_elements = int64_t{entry.num_tokens} * entry.num_kv_heads * entry.head_dim;
+  const auto num_layers = static_cast<int64_t>(entry.layers.size());
+  const std::optional<int64_t> bad = reader->ReadHalves(num_layers * layer_elements, halves);
+  if (!bad.has_value()) return absl::OkStatus();
   return NonFiniteInput(role, *bad % layer_elements, entry.num_kv_heads, entry.head_dim)
       .With("layer", entry.layers[*bad / layer_elements]);
 }
 
 }  // namespace
 
-absl::StatusOr<AppendBatch> ParseAppend(const v1::AppendRequest& request, const Limits& limits,
+absl::StatusOr<AppendBatch> ParseAppend(const v1::AppendRequest& request,
+                                        const AppendTensors& tensors, const Limits& limits,
                                         StagingAllocator allocate) {
   KVATTEND_RETURN_IF_ERROR(CheckNumItems(request.items_size(), limits.max_items_per_call));
   KVATTEND_ASSIGN_OR_RETURN(const int element_bytes, ElementBytes(request.dtype(), {"dtype"}));
@@ -82,9 +84,8 @@ absl::StatusOr<AppendBatch> ParseAppend(const v1::AppendRequest& request, const 
     batch.entries.push_back(std::move(entry));
     total_bytes.Add(AppendElements(item), element_bytes);
   }
-  KVATTEND_RETURN_IF_ERROR(CheckByteCount({"keys"}, total_bytes.value(), request.keys().size()));
-  KVATTEND_RETURN_IF_ERROR(
-      CheckByteCount({"values"}, total_bytes.value(), request.values().size()));
+  KVATTEND_RETURN_IF_ERROR(CheckByteCount({"keys"}, total_bytes.value(), tensors.keys.size()));
+  KVATTEND_RETURN_IF_ERROR(CheckByteCount({"values"}, total_bytes.value(), tensors.values.size()));
   KVATTEND_RETURN_IF_ERROR(CheckLayersDistinct(batch.entries));
 
   size_t staging_bytes = 0;
@@ -93,23 +94,18 @@ absl::StatusOr<AppendBatch> ParseAppend(const v1::AppendRequest& request, const 
   }
   KVATTEND_ASSIGN_OR_RETURN(batch.staging, allocate(staging_bytes));
   std::byte* next = batch.staging.get();
-  size_t offset = 0;
+  TensorReader key_reader(tensors.keys, request.dtype());
+  TensorReader value_reader(tensors.values, request.dtype());
   for (int i = 0; i < request.items_size(); ++i) {
     AppendEntry& entry = batch.entries[i];
-    const int64_t num_elements = *AppendElements(request.items(i));
-    const size_t num_bytes = num_elements * element_bytes;
+    const size_t role_bytes = AlignStaging(*AppendElements(request.items(i)) * sizeof(uint16_t));
     auto* keys = reinterpret_cast<uint16_t*>(next);
-    next += AlignStaging(num_elements * sizeof(uint16_t));
-    auto* values = reinterpret_cast<uint16_t*>(next);
-    next += AlignStaging(num_elements * sizeof(uint16_t));
+    auto* values = reinterpret_cast<uint16_t*>(next + role_bytes);
+    next += 2 * role_bytes;
     entry.keys = keys;
     entry.values = values;
-    const absl::string_view key_bytes(request.keys().data() + offset, num_bytes);
-    const absl::string_view value_bytes(request.values().data() + offset, num_bytes);
-    offset += num_bytes;
-    entry.input_status = CopyAppendTensors(request.dtype(), "keys", key_bytes, entry, keys);
-    entry.input_status.Update(
-        CopyAppendTensors(request.dtype(), "values", value_bytes, entry, values));
+    entry.input_status = CopyAppendTensors("keys", entry, &key_reader, keys);
+    entry.input_status.Update(CopyAppendTensors("values", entry, &value_reader, values));
   }
   return batch;
 }

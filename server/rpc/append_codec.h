@@ -14,11 +14,19 @@
 #include "kvattend/v1/attention_service.pb.h"
 #include "server/engine/engine.h"
 #include "server/rpc/limits.h"
+#include "server/rpc/tensor_bytes.h"
 #include "server/rpc/tensor_data.h"
 
 namespace kvattend {
 
-absl::StatusOr<AppendBatch> ParseAppend(const v1::AppendRequest& request, const Limits& limits,
+// The request's `keys` and `values`, which its message leaves out.
+struct AppendTensors {
+  TensorBytes keys;
+  TensorBytes values;
+};
+
+absl::StatusOr<AppendBatch> ParseAppend(const v1::AppendRequest& request,
+                                        const AppendTensors& tensors, const Limits& limits,
                                         StagingAllocator allocate);
 
 v1::AppendResponse ToProto(const std::vector<AppendResult>& results);

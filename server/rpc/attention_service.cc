@@ -1,6 +1,7 @@
 #include "server/rpc/attention_service.h"
 
 #include <algorithm>
+#include <array>
 #include <utility>
 #include <vector>
 
@@ -24,14 +25,17 @@ void CountItems(const std::vector<Result>& results, Call* call) {
 grpc::ServerUnaryReactor* AttentionService::Append(grpc::CallbackServerContext* context,
                                                    const grpc::ByteBuffer* request,
                                                    grpc::ByteBuffer* response) {
-  return Call::Start<v1::AppendRequest>(
+  return Call::StartWithTensors<v1::AppendRequest>(
       environment_, Method::kAppend, context, request, response,
-      [this](const v1::AppendRequest& message, Call* call) -> absl::Status {
+      std::array<int, 2>{v1::AppendRequest::kKeysFieldNumber,
+                         v1::AppendRequest::kValuesFieldNumber},
+      [this](const v1::AppendRequest& message, const std::array<TensorBytes, 2>& tensors,
+             Call* call) -> absl::Status {
         Engine* const engine = environment_.engine;
-        KVATTEND_ASSIGN_OR_RETURN(AppendBatch batch,
-                                  ParseAppend(message, environment_.limits, [engine](size_t bytes) {
-                                    return engine->AllocateStaging(bytes);
-                                  }));
+        KVATTEND_ASSIGN_OR_RETURN(
+            AppendBatch batch,
+            ParseAppend(message, {tensors[0], tensors[1]}, environment_.limits,
+                        [engine](size_t bytes) { return engine->AllocateStaging(bytes); }));
         engine->Append(
             std::move(batch), call->context(),
             call->Then<std::vector<AppendResult>>([call](const std::vector<AppendResult>& results) {
@@ -45,14 +49,16 @@ grpc::ServerUnaryReactor* AttentionService::Append(grpc::CallbackServerContext* 
 grpc::ServerUnaryReactor* AttentionService::Attend(grpc::CallbackServerContext* context,
                                                    const grpc::ByteBuffer* request,
                                                    grpc::ByteBuffer* response) {
-  return Call::Start<v1::AttendRequest>(
+  return Call::StartWithTensors<v1::AttendRequest>(
       environment_, Method::kAttend, context, request, response,
-      [this](const v1::AttendRequest& message, Call* call) -> absl::Status {
+      std::array<int, 1>{v1::AttendRequest::kQueriesFieldNumber},
+      [this](const v1::AttendRequest& message, const std::array<TensorBytes, 1>& tensors,
+             Call* call) -> absl::Status {
         Engine* const engine = environment_.engine;
-        KVATTEND_ASSIGN_OR_RETURN(AttendParams params,
-                                  ParseAttend(message, environment_.limits, [engine](size_t bytes) {
-                                    return engine->AllocateStaging(bytes);
-                                  }));
+        KVATTEND_ASSIGN_OR_RETURN(
+            AttendParams params,
+            ParseAttend(message, tensors[0], environment_.limits,
+                        [engine](size_t bytes) { return engine->AllocateStaging(bytes); }));
         engine->Attend(std::move(params.batch), call->context(),
                        call->Then<AttendAnswer>(
                            [call, shapes = std::move(params.shapes),
@@ -67,13 +73,15 @@ grpc::ServerUnaryReactor* AttentionService::Attend(grpc::CallbackServerContext* 
 grpc::ServerUnaryReactor* AttentionService::ComputeScores(grpc::CallbackServerContext* context,
                                                           const grpc::ByteBuffer* request,
                                                           grpc::ByteBuffer* response) {
-  return Call::Start<v1::ComputeScoresRequest>(
+  return Call::StartWithTensors<v1::ComputeScoresRequest>(
       environment_, Method::kComputeScores, context, request, response,
-      [this](const v1::ComputeScoresRequest& message, Call* call) -> absl::Status {
+      std::array<int, 1>{v1::ComputeScoresRequest::kQueriesFieldNumber},
+      [this](const v1::ComputeScoresRequest& message, const std::array<TensorBytes, 1>& tensors,
+             Call* call) -> absl::Status {
         Engine* const engine = environment_.engine;
         KVATTEND_ASSIGN_OR_RETURN(
             ScoresParams params,
-            ParseComputeScores(message, environment_.limits,
+            ParseComputeScores(message, tensors[0], environment_.limits,
                                [engine](size_t bytes) { return engine->AllocateStaging(bytes); }));
         engine->ComputeScores(std::move(params.batch), params.options, call->context(),
                               call->Then<ScoresAnswer>([call, shapes = std::move(params.shapes)](

@@ -8,6 +8,15 @@
 #include "server/rpc/validation.h"
 
 namespace kvattend {
+namespace {
+
+absl::Status MalformedRequest() {
+  return Error(absl::StatusCode::kInvalidArgument, "MALFORMED_REQUEST",
+               "the request's bytes are no message of the method's request type, or a string in it "
+               "is not UTF-8");
+}
+
+}  // namespace
 
 Call::Call(const RpcEnvironment& environment, Method method, grpc::CallbackServerContext* context,
            grpc::ByteBuffer* response)
@@ -30,9 +39,16 @@ absl::Status Call::Accept(const grpc::ByteBuffer& request, google::protobuf::Mes
   if (grpc::SerializationTraits<google::protobuf::Message>::Deserialize(&bytes, message).ok()) {
     return absl::OkStatus();
   }
-  return Error(absl::StatusCode::kInvalidArgument, "MALFORMED_REQUEST",
-               "the request's bytes are no message of the method's request type, or a string in it "
-               "is not UTF-8");
+  return MalformedRequest();
+}
+
+absl::Status Call::Accept(const grpc::ByteBuffer& request, absl::Span<const TensorField> tensors,
+                          std::vector<grpc::Slice>* slices, google::protobuf::Message* message) {
+  KVATTEND_ASSIGN_OR_RETURN(shard_, Shard(grpc_context_->client_metadata()));
+  if (request.Dump(slices).ok() && ParseTensorRequest(*slices, tensors, message)) {
+    return absl::OkStatus();
+  }
+  return MalformedRequest();
 }
 
 CallContext Call::context() const {

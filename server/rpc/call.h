@@ -9,22 +9,27 @@
 #ifndef KVATTEND_SERVER_RPC_CALL_H_
 #define KVATTEND_SERVER_RPC_CALL_H_
 
+#include <array>
 #include <atomic>
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "google/protobuf/message.h"
 #include "grpcpp/server_context.h"
 #include "grpcpp/support/byte_buffer.h"
 #include "grpcpp/support/server_callback.h"
+#include "grpcpp/support/slice.h"
 #include "server/base/clock.h"
 #include "server/engine/engine.h"
 #include "server/rpc/call_observer.h"
 #include "server/rpc/limits.h"
+#include "server/rpc/tensor_request.h"
 
 namespace kvattend {
 
@@ -49,6 +54,25 @@ class Call final : public grpc::ServerUnaryReactor {
     Request message;
     absl::Status status = call->Accept(*request, &message);
     if (status.ok()) status = handle(message, call);
+    if (!status.ok()) call->Fail(status);
+    return call;
+  }
+
+  // As Start, for requests whose `bytes` fields of these numbers hold tensors: these stay in gRPC's
+  // buffers, and handle(request, tensors, call) gets them in this order, for as long as it runs.
+  template <typename Request, size_t kNumTensors, typename Handle>
+  static grpc::ServerUnaryReactor* StartWithTensors(
+      const RpcEnvironment& environment, Method method, grpc::CallbackServerContext* context,
+      const grpc::ByteBuffer* request, grpc::ByteBuffer* response,
+      const std::array<int, kNumTensors>& field_numbers, Handle&& handle) {
+    auto* call = new Call(environment, method, context, response);
+    Request message;
+    std::vector<grpc::Slice> slices;
+    std::array<TensorBytes, kNumTensors> tensors;
+    std::array<TensorField, kNumTensors> fields;
+    for (size_t i = 0; i < kNumTensors; ++i) fields[i] = {field_numbers[i], &tensors[i]};
+    absl::Status status = call->Accept(*request, fields, &slices, &message);
+    if (status.ok()) status = handle(message, tensors, call);
     if (!status.ok()) call->Fail(status);
     return call;
   }
@@ -78,6 +102,9 @@ class Call final : public grpc::ServerUnaryReactor {
 
   // Checks the metadata and parses the request.
   absl::Status Accept(const grpc::ByteBuffer& request, google::protobuf::Message* message);
+  // The same without the tensors, which then lie in `slices`.
+  absl::Status Accept(const grpc::ByteBuffer& request, absl::Span<const TensorField> tensors,
+                      std::vector<grpc::Slice>* slices, google::protobuf::Message* message);
   void FinishWith(const absl::Status& status);
 
   void OnCancel() override { cancelled_->store(true, std::memory_order_relaxed); }

@@ -52,7 +52,7 @@ std::optional<int64_t> QueryElements(const QueryEntry& entry) {
 }
 
 absl::StatusOr<QueryBatch> ParseQueries(const AttendItems& items, v1::DataType dtype,
-                                        absl::string_view queries, const Limits& limits,
+                                        const TensorBytes& queries, const Limits& limits,
                                         StagingAllocator allocate) {
   KVATTEND_RETURN_IF_ERROR(CheckNumItems(items.size(), limits.max_items_per_call));
   KVATTEND_ASSIGN_OR_RETURN(const int element_bytes, ElementBytes(dtype, {"dtype"}));
@@ -72,14 +72,13 @@ absl::StatusOr<QueryBatch> ParseQueries(const AttendItems& items, v1::DataType d
   }
   KVATTEND_ASSIGN_OR_RETURN(batch.staging, allocate(staging_bytes));
   std::byte* next = batch.staging.get();
+  TensorReader reader(queries, dtype);
   for (QueryEntry& entry : batch.entries) {
     const int64_t num_elements = *QueryElements(entry);
     auto* floats = reinterpret_cast<float*>(next);
     next += AlignStaging(num_elements * sizeof(float));
     entry.queries = floats;
-    const size_t num_bytes = num_elements * element_bytes;
-    const std::optional<int64_t> bad = CopyToFloat(dtype, queries.substr(0, num_bytes), floats);
-    queries.remove_prefix(num_bytes);
+    const std::optional<int64_t> bad = reader.ReadFloats(num_elements, floats);
     if (bad.has_value()) {
       entry.input_status.Update(
           NonFiniteInput("queries", *bad, entry.num_query_heads, entry.head_dim)
@@ -104,7 +103,8 @@ int64_t EnvelopeBytes(const std::vector<QueryShape>& shapes) {
 
 }  // namespace
 
-absl::StatusOr<AttendParams> ParseAttend(const v1::AttendRequest& request, const Limits& limits,
+absl::StatusOr<AttendParams> ParseAttend(const v1::AttendRequest& request,
+                                         const TensorBytes& queries, const Limits& limits,
                                          StagingAllocator allocate) {
   AttendParams params;
   if (request.output_dtype() != v1::DATA_TYPE_UNSPECIFIED) {
@@ -112,8 +112,8 @@ absl::StatusOr<AttendParams> ParseAttend(const v1::AttendRequest& request, const
   }
   KVATTEND_ASSIGN_OR_RETURN(const int output_bytes,
                             ElementBytes(params.output_dtype, {"output_dtype"}));
-  KVATTEND_ASSIGN_OR_RETURN(params.batch, ParseQueries(request.items(), request.dtype(),
-                                                       request.queries(), limits, allocate));
+  KVATTEND_ASSIGN_OR_RETURN(
+      params.batch, ParseQueries(request.items(), request.dtype(), queries, limits, allocate));
   params.shapes = ShapesOf(params.batch);
   int64_t answer_bytes = EnvelopeBytes(params.shapes);
   for (const QueryShape& shape : params.shapes) {
@@ -142,7 +142,8 @@ v1::AttendResponse ToProto(const AttendAnswer& answer, const std::vector<QuerySh
 }
 
 absl::StatusOr<ScoresParams> ParseComputeScores(const v1::ComputeScoresRequest& request,
-                                                const Limits& limits, StagingAllocator allocate) {
+                                                const TensorBytes& queries, const Limits& limits,
+                                                StagingAllocator allocate) {
   if (!v1::ScoreMode_IsValid(request.mode())) {
     return InvalidField("VALUE_OUT_OF_RANGE", {"mode"},
                         absl::StrCat("expected RAW or SOFTMAX, found ", request.mode()));
@@ -151,8 +152,8 @@ absl::StatusOr<ScoresParams> ParseComputeScores(const v1::ComputeScoresRequest& 
   ScoresParams params;
   params.options.softmax = request.mode() == v1::SCORE_MODE_SOFTMAX;
   params.options.top_k = request.top_k();
-  KVATTEND_ASSIGN_OR_RETURN(params.batch, ParseQueries(request.items(), request.dtype(),
-                                                       request.queries(), limits, allocate));
+  KVATTEND_ASSIGN_OR_RETURN(
+      params.batch, ParseQueries(request.items(), request.dtype(), queries, limits, allocate));
   params.shapes = ShapesOf(params.batch);
   params.options.max_answer_bytes =
       std::max<int64_t>(limits.max_message_bytes - EnvelopeBytes(params.shapes), 0);

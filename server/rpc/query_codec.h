@@ -15,6 +15,7 @@
 #include "kvattend/v1/attention_service.pb.h"
 #include "server/engine/engine.h"
 #include "server/rpc/limits.h"
+#include "server/rpc/tensor_bytes.h"
 #include "server/rpc/tensor_data.h"
 
 namespace kvattend {
@@ -33,7 +34,9 @@ struct AttendParams {
   std::vector<QueryShape> shapes;
   v1::DataType output_dtype = v1::DATA_TYPE_FLOAT32;
 };
-absl::StatusOr<AttendParams> ParseAttend(const v1::AttendRequest& request, const Limits& limits,
+// `queries` are the request's, which its message leaves out.
+absl::StatusOr<AttendParams> ParseAttend(const v1::AttendRequest& request,
+                                         const TensorBytes& queries, const Limits& limits,
                                          StagingAllocator allocate);
 v1::AttendResponse ToProto(const AttendAnswer& answer, const std::vector<QueryShape>& shapes,
                            v1::DataType output_dtype);
@@ -44,7 +47,8 @@ struct ScoresParams {
   ScoreOptions options;
 };
 absl::StatusOr<ScoresParams> ParseComputeScores(const v1::ComputeScoresRequest& request,
-                                                const Limits& limits, StagingAllocator allocate);
+                                                const TensorBytes& queries, const Limits& limits,
+                                                StagingAllocator allocate);
 v1::ComputeScoresResponse ToProto(const ScoresAnswer& answer,
                                   const std::vector<QueryShape>& shapes);
 

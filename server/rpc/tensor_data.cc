@@ -23,12 +23,16 @@ absl::StatusOr<int> ElementBytes(v1::DataType dtype, const FieldPath& field) {
     case v1::DATA_TYPE_FLOAT16:
     case v1::DATA_TYPE_BFLOAT16:
     case v1::DATA_TYPE_FLOAT32:
-      return static_cast<int>(FloatTypeBytes(ToFloatType(dtype)));
+      return ElementBytes(dtype);
     default:
       return InvalidField(
           "UNSUPPORTED_DTYPE", field,
           absl::StrCat("expected FLOAT16, BFLOAT16 or FLOAT32, found ", static_cast<int>(dtype)));
   }
+}
+
+int ElementBytes(v1::DataType dtype) {
+  return static_cast<int>(FloatTypeBytes(ToFloatType(dtype)));
 }
 
 std::optional<int64_t> CopyToHalf(v1::DataType dtype, absl::string_view bytes, uint16_t* halves) {

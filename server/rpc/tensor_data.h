@@ -31,6 +31,8 @@ using StagingAllocator = absl::FunctionRef<absl::StatusOr<StagingBuffer>(size_t)
 
 // Bytes of an element. INVALID_ARGUMENT UNSUPPORTED_DTYPE naming `field` and the types there are.
 absl::StatusOr<int> ElementBytes(v1::DataType dtype, const FieldPath& field);
+// The same of a type that this accepts; so do the functions below.
+int ElementBytes(v1::DataType dtype);
 
 // INVALID_ARGUMENT unless the dtype is known, no dimension is negative and the bytes are as many as
 // the shape says. `field` is the tensor's.

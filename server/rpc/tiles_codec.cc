@@ -58,7 +58,7 @@ absl::Status ParseArray(const std::string& bytes, absl::string_view field, std::
         absl::StrCat("expected a multiple of ", sizeof(T), " bytes, found ", bytes.size()));
   }
   array->resize(bytes.size() / sizeof(T));
-  std::memcpy(array->data(), bytes.data(), bytes.size());
+  if (!bytes.empty()) std::memcpy(array->data(), bytes.data(), bytes.size());
   return absl::OkStatus();
 }
 

@@ -53,8 +53,14 @@ v1::AppendRequest GoodAppend() {
   return request;
 }
 
+absl::StatusOr<AppendBatch> Parse(const v1::AppendRequest& request,
+                                  StagingAllocator allocate = HeapStaging) {
+  return ParseAppend(request, {TensorBytes(request.keys()), TensorBytes(request.values())},
+                     Limits(), allocate);
+}
+
 TEST(ParseAppendTest, CopiesTensorsOfEveryItem) {
-  const auto batch = ParseAppend(GoodAppend(), Limits(), HeapStaging);
+  const auto batch = Parse(GoodAppend());
   ASSERT_TRUE(batch.ok()) << batch.status();
   ASSERT_EQ(batch->entries.size(), 2u);
   const AppendEntry& a = batch->entries[0];
@@ -87,7 +93,7 @@ TEST(ParseAppendTest, TakesEveryDtype) {
     const std::vector<uint16_t> ones(24, one);
     request.set_keys(ones.data(), ones.size() * 2);
     request.set_values(ones.data(), ones.size() * 2);
-    const auto batch = ParseAppend(request, Limits(), HeapStaging);
+    const auto batch = Parse(request);
     ASSERT_TRUE(batch.ok()) << batch.status();
     EXPECT_EQ(batch->entries[1].values[7], 0x3c00);
   }
@@ -172,7 +178,7 @@ TEST(ParseAppendTest, RefusesMalformedCalls) {
     SCOPED_TRACE(bad.name);
     v1::AppendRequest request = GoodAppend();
     bad.break_it(request);
-    ExpectInvalid(ParseAppend(request, Limits(), HeapStaging).status(), bad.reason, bad.field);
+    ExpectInvalid(Parse(request).status(), bad.reason, bad.field);
   }
 }
 
@@ -182,7 +188,7 @@ TEST(ParseAppendTest, ValuesThatAreNotFiniteFailTheirItemAlone) {
     v1::AppendRequest request = GoodAppend();
     // Item a, layer 3, token 1, head 0, channel 2.
     std::memcpy(request.mutable_values()->data() + 14 * sizeof(float), &bad, sizeof(bad));
-    const auto batch = ParseAppend(request, Limits(), HeapStaging);
+    const auto batch = Parse(request);
     ASSERT_TRUE(batch.ok()) << batch.status();
     EXPECT_TRUE(batch->entries[1].input_status.ok());
     const absl::Status& status = batch->entries[0].input_status;
@@ -194,10 +200,9 @@ TEST(ParseAppendTest, ValuesThatAreNotFiniteFailTheirItemAlone) {
 }
 
 TEST(ParseAppendTest, PassesOnThatStagingIsOut) {
-  const auto batch =
-      ParseAppend(GoodAppend(), Limits(), [](size_t) -> absl::StatusOr<StagingBuffer> {
-        return absl::ResourceExhaustedError("none left");
-      });
+  const auto batch = Parse(GoodAppend(), [](size_t) -> absl::StatusOr<StagingBuffer> {
+    return absl::ResourceExhaustedError("none left");
+  });
   EXPECT_EQ(batch.status().code(), absl::StatusCode::kResourceExhausted);
 }
 

@@ -53,8 +53,17 @@ Request GoodQueries() {
   return request;
 }
 
+absl::StatusOr<AttendParams> Parse(const v1::AttendRequest& request,
+                                   const Limits& limits = Limits()) {
+  return ParseAttend(request, TensorBytes(request.queries()), limits, HeapStaging);
+}
+
+absl::StatusOr<ScoresParams> Parse(const v1::ComputeScoresRequest& request) {
+  return ParseComputeScores(request, TensorBytes(request.queries()), Limits(), HeapStaging);
+}
+
 TEST(ParseAttendTest, CopiesQueriesOfEveryItem) {
-  const auto params = ParseAttend(GoodQueries<v1::AttendRequest>(), Limits(), HeapStaging);
+  const auto params = Parse(GoodQueries<v1::AttendRequest>());
   ASSERT_TRUE(params.ok()) << params.status();
   EXPECT_EQ(params->output_dtype, v1::DATA_TYPE_FLOAT32);
   ASSERT_EQ(params->batch.entries.size(), 2u);
@@ -127,7 +136,7 @@ TEST(ParseAttendTest, RefusesMalformedCalls) {
     SCOPED_TRACE(bad.name);
     auto request = GoodQueries<v1::AttendRequest>();
     bad.break_it(request);
-    ExpectInvalid(ParseAttend(request, Limits(), HeapStaging).status(), bad.reason, bad.field);
+    ExpectInvalid(Parse(request).status(), bad.reason, bad.field);
   }
 }
 
@@ -136,7 +145,7 @@ TEST(ParseAttendTest, ValuesThatAreNotFiniteFailTheirItemAlone) {
     auto request = GoodQueries<v1::AttendRequest>();
     // Item b, token 0, head 1, channel 3.
     std::memcpy(request.mutable_queries()->data() + 15 * sizeof(float), &bad, sizeof(bad));
-    const auto params = ParseAttend(request, Limits(), HeapStaging);
+    const auto params = Parse(request);
     ASSERT_TRUE(params.ok()) << params.status();
     EXPECT_TRUE(params->batch.entries[0].input_status.ok());
     const absl::Status& status = params->batch.entries[1].input_status;
@@ -151,12 +160,12 @@ TEST(ParseAttendTest, AnswersThatAreTooLargeAreRefusedBeforehand) {
   Limits limits;
   limits.max_message_bytes = 1024 + 2 * 32 + 16 * 4 + 4 * 4;
   auto request = GoodQueries<v1::AttendRequest>();
-  EXPECT_TRUE(ParseAttend(request, limits, HeapStaging).ok());
+  EXPECT_TRUE(Parse(request, limits).ok());
   --limits.max_message_bytes;
-  ExpectError(ParseAttend(request, limits, HeapStaging).status(),
-              absl::StatusCode::kResourceExhausted, "RESPONSE_TOO_LARGE", "");
+  ExpectError(Parse(request, limits).status(), absl::StatusCode::kResourceExhausted,
+              "RESPONSE_TOO_LARGE", "");
   request.set_output_dtype(v1::DATA_TYPE_FLOAT16);
-  EXPECT_TRUE(ParseAttend(request, limits, HeapStaging).ok());
+  EXPECT_TRUE(Parse(request, limits).ok());
 }
 
 TEST(AttendToProtoTest, PutsGoodItemsOneAfterTheOther) {
@@ -189,7 +198,7 @@ TEST(AttendToProtoTest, PutsGoodItemsOneAfterTheOther) {
 
 TEST(ParseComputeScoresTest, ModesAndTopK) {
   auto request = GoodQueries<v1::ComputeScoresRequest>();
-  auto params = ParseComputeScores(request, Limits(), HeapStaging);
+  auto params = Parse(request);
   ASSERT_TRUE(params.ok()) << params.status();
   EXPECT_FALSE(params->options.softmax);
   EXPECT_EQ(params->options.top_k, 0);
@@ -197,24 +206,21 @@ TEST(ParseComputeScoresTest, ModesAndTopK) {
   EXPECT_GT(params->options.max_answer_bytes, Limits().max_message_bytes - 4096);
   request.set_mode(v1::SCORE_MODE_SOFTMAX);
   request.set_top_k(65536);
-  params = ParseComputeScores(request, Limits(), HeapStaging);
+  params = Parse(request);
   ASSERT_TRUE(params.ok()) << params.status();
   EXPECT_TRUE(params->options.softmax);
   EXPECT_EQ(params->options.top_k, 65536);
 
   request.set_top_k(65537);
-  ExpectInvalid(ParseComputeScores(request, Limits(), HeapStaging).status(), "VALUE_OUT_OF_RANGE",
-                "top_k");
+  ExpectInvalid(Parse(request).status(), "VALUE_OUT_OF_RANGE", "top_k");
   request.set_top_k(-1);
-  ExpectInvalid(ParseComputeScores(request, Limits(), HeapStaging).status(), "VALUE_OUT_OF_RANGE",
-                "top_k");
+  ExpectInvalid(Parse(request).status(), "VALUE_OUT_OF_RANGE", "top_k");
   request.set_top_k(1);
   request.set_mode(static_cast<v1::ScoreMode>(3));
-  ExpectInvalid(ParseComputeScores(request, Limits(), HeapStaging).status(), "VALUE_OUT_OF_RANGE",
-                "mode");
+  ExpectInvalid(Parse(request).status(), "VALUE_OUT_OF_RANGE", "mode");
   request.clear_mode();
   request.clear_items();
-  ExpectInvalid(ParseComputeScores(request, Limits(), HeapStaging).status(), "NO_ITEMS", "items");
+  ExpectInvalid(Parse(request).status(), "NO_ITEMS", "items");
 }
 
 TEST(ScoresToProtoTest, PutsGoodItemsOneAfterTheOther) {
