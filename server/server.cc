@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <fstream>
@@ -36,11 +37,18 @@ constexpr const char* kHealthNames[] = {"", "kvattend.v1.SessionService",
                                         "kvattend.v1.AttentionService", "kvattend.v1.CodecService",
                                         "kvattend.v1.ServerService"};
 
+// What this process may use: the machine's memory, or less where it is in a container.
+int64_t AvailableMemoryBytes() {
+  int64_t bytes = int64_t{sysconf(_SC_PHYS_PAGES)} * getpagesize();
+  // "max" where there is no limit.
+  std::ifstream cgroup_limit("/sys/fs/cgroup/memory.max");
+  if (int64_t limit = 0; cgroup_limit >> limit) bytes = std::min(bytes, limit);
+  return bytes;
+}
+
 int64_t MemoryBytes(const MemorySize& size) {
   if (size.share == 0.0) return size.bytes;
-  const double machine_bytes =
-      static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(getpagesize());
-  return static_cast<int64_t>(machine_bytes * size.share);
+  return static_cast<int64_t>(static_cast<double>(AvailableMemoryBytes()) * size.share);
 }
 
 absl::StatusOr<std::unique_ptr<Backend>> MakeBackend(const ServerOptions& options) {
@@ -68,6 +76,8 @@ void SetConnectionOptions(const ServerOptions& options, grpc::ServerBuilder* bui
   builder->AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   // Calls of one connection at a time; the engine's queue is what really bounds the work.
   builder->AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, 1024);
+  // Twice gRPC's default: room for traces and tokens of proxies.
+  builder->AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, 16 * 1024);
   // Finds dead peers within minutes, and lets idle clients ping every 10 s.
   builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 120 * 1000);
   builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20 * 1000);

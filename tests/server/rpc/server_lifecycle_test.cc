@@ -73,6 +73,37 @@ TEST_F(ServerTest, AWatchSeesTheShutdown) {
   }
 }
 
+// grpc.reflection.v1alpha: field 7 of the request asks for the services' names.
+TEST_F(ServerTest, ReflectionListsTheServices) {
+  grpc::GenericStub stub(channel_);
+  grpc::ClientContext context;
+  grpc::CompletionQueue queue;
+  void* tag = nullptr;
+  bool ok = false;
+  auto stream = stub.PrepareCall(
+      &context, "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", &queue);
+  stream->StartCall(&stream);
+  ASSERT_TRUE(queue.Next(&tag, &ok) && ok);
+  const grpc::Slice list_services("\x3a\x01*");
+  stream->Write(grpc::ByteBuffer(&list_services, 1), &stream);
+  ASSERT_TRUE(queue.Next(&tag, &ok) && ok);
+  grpc::ByteBuffer message;
+  stream->Read(&message, &stream);
+  ASSERT_TRUE(queue.Next(&tag, &ok) && ok);
+  grpc::Slice slice;
+  ASSERT_TRUE(message.DumpToSingleSlice(&slice).ok());
+  const std::string names(reinterpret_cast<const char*>(slice.begin()), slice.size());
+  for (const char* name :
+       {"kvattend.v1.SessionService", "kvattend.v1.AttentionService", "kvattend.v1.CodecService",
+        "kvattend.v1.ServerService", "grpc.health.v1.Health"}) {
+    EXPECT_NE(names.find(name), std::string::npos) << name;
+  }
+  context.TryCancel();
+  queue.Shutdown();
+  while (queue.Next(&tag, &ok)) {
+  }
+}
+
 // Callers that vanish in every phase of their calls, while others shut the server down.
 TEST_F(ServerTest, OutlivesCallersThatVanish) {
   v1::CreateSessionResponse created;
