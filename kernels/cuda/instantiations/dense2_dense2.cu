@@ -1,0 +1,10 @@
+#include "kernels/cuda/attend_formats.h"
+#include "kernels/cuda/attend_launch.cuh"
+
+namespace kvattend::cuda {
+
+cudaError_t LaunchDense2Dense2(const AttendLaunch& launch, cudaStream_t stream) {
+  return LaunchFormats<PartFormat<2, false>, PartFormat<2, false>>(launch, stream);
+}
+
+}  // namespace kvattend::cuda

@@ -1,0 +1,10 @@
+#include "kernels/cuda/attend_formats.h"
+#include "kernels/cuda/attend_launch.cuh"
+
+namespace kvattend::cuda {
+
+cudaError_t LaunchSparse4Sparse4(const AttendLaunch& launch, cudaStream_t stream) {
+  return LaunchFormats<PartFormat<4, true>, PartFormat<4, true>>(launch, stream);
+}
+
+}  // namespace kvattend::cuda
