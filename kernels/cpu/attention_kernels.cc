@@ -40,7 +40,7 @@ float QueryUnitLimit(const NativePart& keys, const float* scales, float factor) 
 #endif
 
 // out[r][i] = rows[r][i] * multipliers[i]; count is a multiple of 16.
-void MultiplyElements(ConstRows rows, const float* multipliers, int num_rows, int count, Rows out) {
+void ScaleRows(ConstRows rows, const float* multipliers, int num_rows, int count, Rows out) {
   const FloatTag d;
   for (int r = 0; r < num_rows; ++r) {
     for (int i = 0; i < count; i += static_cast<int>(hn::Lanes(d))) {
@@ -104,11 +104,9 @@ class SplitKernel {
 
   void ScorePages(const Segment& segment, Rows scores) {
     ClearScores(scores);
-    for (int first = 0; first < head_dim_; first += kChunk) {
-      const int lanes = ExpandPageKeys(segment, first, scratch_);
-      MultiplyChunk(scratch_.chunk, kChunk, lanes, task_.num_rows, queries().From(0, first),
-                    scores);
-    }
+    const int num_pages = hwy::DivCeil(segment.num_tokens, kPageTokens);
+    MultiplyFloats(PageElements{segment.page_keys}, head_dim_, num_pages * kPageTokens,
+                   task_.num_rows, queries(), scores);
     ScaleScores(nullptr, scores);
   }
 
@@ -116,7 +114,7 @@ class SplitKernel {
     ConstRows rows = queries();
     if (task_.keys->layout.has_exponents) {
       MultiplyByExponents(segment);
-      MultiplyElements(rows, scratch_.multipliers, task_.num_rows, head_dim_, weights(head_dim_));
+      ScaleRows(rows, scratch_.multipliers, task_.num_rows, head_dim_, weights(head_dim_));
       rows = {scratch_.weights, head_dim_};
     }
     ClearScores(scores);
@@ -126,14 +124,11 @@ class SplitKernel {
 
   // sums[row][lane] += the sum of weights[row][i] times the part's element (i, lane).
   void MultiplyPart(const NativePart& part, const uint8_t* data, ConstRows rows, Rows sums) {
-    BlockChunks chunks(part, data, scratch_);
-    for (int lane = 0; lane < part.num_lanes(); lane += part.group_lanes()) {
-      for (int first = 0; first < part.num_reduced(); first += kChunk) {
-        chunks.Next();
-        MultiplyChunk(scratch_.chunk, kChunk, part.group_lanes(), task_.num_rows,
-                      rows.From(0, first), sums.From(0, lane));
-      }
-    }
+    const auto multiply = [&](const auto& elements, int first, int lane) HWY_ATTR {
+      MultiplyFloats(elements, kChunk, part.group_lanes(), task_.num_rows, rows.From(0, first),
+                     sums.From(0, lane));
+    };
+    ForEachChunk(part, data, scratch_, multiply);
   }
 
   void ClearScores(Rows scores) {
@@ -165,15 +160,15 @@ class SplitKernel {
     // Slots past the last token were never written and may hold anything: not multiplied at all.
     for (int first = 0; first < segment.num_tokens; first += kPageTokens) {
       const int count = std::min(kPageTokens, segment.num_tokens - first);
-      HalvesToFloats(segment.page_values[first / kPageTokens], count * head_dim_, scratch_.chunk);
-      MultiplyChunk(scratch_.chunk, count, head_dim_, task_.num_rows, rows.From(0, first), output);
+      const HalfElements values{segment.page_values[first / kPageTokens], head_dim_};
+      MultiplyFloats(values, count, head_dim_, task_.num_rows, rows.From(0, first), output);
     }
   }
 
   void AddBlock(const Segment& segment, ConstRows rows, Rows output) {
     if (task_.values->layout.has_scales) {
       ExpandScales(*task_.values, segment.values, scratch_.scales);
-      MultiplyElements(rows, scratch_.scales, task_.num_rows, kBlockTokens, weights(kBlockTokens));
+      ScaleRows(rows, scratch_.scales, task_.num_rows, kBlockTokens, weights(kBlockTokens));
       rows = {scratch_.weights, kBlockTokens};
     }
     MultiplyPart(*task_.values, segment.values, rows, output);

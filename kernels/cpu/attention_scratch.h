@@ -8,17 +8,17 @@
 
 namespace kvattend {
 
-// Reduction indices (channels of keys, tokens of values) that the float32 path expands at a time:
-// a page of values, and a tile that stays in the first-level cache.
-inline constexpr int kChunk = 16;
+// Reduction indices (channels of keys, tokens of values) that are expanded at a time to float16 or
+// float32, of 64 lanes: little enough for the first-level cache.
+inline constexpr int kChunk = 32;
 
 struct AttentionScratch {
   // A part in quad order, one byte an element, and its codes as bytes before they are put in their
   // places; vector loads run up to a vector past the codes.
   alignas(64) uint8_t tile[kBlockTokens * kMaxHeadDim];
   alignas(64) uint8_t codes[kBlockTokens * kMaxHeadDim + 64];
-  // kChunk reduction indices in plain order.
-  alignas(64) float chunk[kChunk * kMaxHeadDim];
+  alignas(64) float float_chunk[kChunk * 64];
+  alignas(64) uint16_t half_chunk[kChunk * 64];
 
   // [rows][head_dim]: queries as given; what a part is multiplied with, as float32 or as planes of
   // bytes (PackedRows in avx3_dl-inl.h).

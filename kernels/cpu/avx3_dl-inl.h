@@ -32,10 +32,6 @@ HWY_PUSH_ATTRIBUTES(HWY_TARGET_STR ",avx512vnni")
 namespace kvattend {
 namespace HWY_NAMESPACE {
 
-// Vectors in arrays stay in registers only where the loops over them are unrolled.
-#undef KVATTEND_UNROLL
-#define KVATTEND_UNROLL HWY_PRAGMA(GCC unroll 16)
-
 // 64 bytes, byte i being f(i).
 struct ByteTable {
   template <typename F>
@@ -147,29 +143,23 @@ class SparseReader {
   const uint8_t* next_code_;
 };
 
-// Kept elements of the bitmap words first_word .. last_word - 1 of a part in plain order; returns
-// the index of the code after theirs. Reads nothing past the codes: the expanding loads touch only
-// what they need.
-inline int ExpandSparseWords(const NativePart& part, const uint8_t* data, int first_word,
-                             int last_word, int next_code, float* floats) {
+// Float16 elements of the bitmap words first_word .. last_word - 1 of a part in plain order;
+// returns the index of the code after theirs. Reads nothing past the codes: expanding loads touch
+// only what they need.
+inline int ExpandHalves(const NativePart& part, const uint8_t* data, int first_word, int last_word,
+                        int next_code, uint16_t* halves) {
   const uint8_t* const bitmaps = data + part.layout.bitmap_offset;
   const uint8_t* const codes = data + part.layout.code_offset;
-  const __m512 bias = _mm512_set1_ps(part.level_bias);
-  for (int w = first_word; w < last_word; ++w) {
-    for (int quarter = 0; quarter < 4; ++quarter, floats += 16) {
-      uint16_t word;
-      std::memcpy(&word, bitmaps + 8 * w + 2 * quarter, 2);
-      const __mmask16 mask = _cvtu32_mask16(word);
-      if (part.bits == 8) {
-        const __m128i bytes = _mm_maskz_expandloadu_epi8(mask, codes + next_code);
-        const __m512 code = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes));
-        _mm512_store_ps(floats, _mm512_maskz_add_ps(mask, code, bias));
-      } else {
-        const __m256i halves = _mm256_maskz_expandloadu_epi16(mask, codes + 2 * next_code);
-        _mm512_store_ps(floats, _mm512_cvtph_ps(halves));
-      }
-      next_code += std::popcount(word);
-    }
+  // Hidden from the compiler, which would choose the zeroing form: on Zen 5 that waits for the old
+  // value of its destination.
+  __m512i zero = _mm512_setzero_si512();
+  asm("" : "+v"(zero));
+  for (int half = 2 * first_word; half < 2 * last_word; ++half, halves += 32) {
+    uint32_t word;
+    std::memcpy(&word, bitmaps + 4 * half, sizeof(word));
+    _mm512_storeu_si512(
+        halves, _mm512_mask_expandloadu_epi16(zero, _cvtu32_mask32(word), codes + 2 * next_code));
+    next_code += std::popcount(word);
   }
   return next_code;
 }

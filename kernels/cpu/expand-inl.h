@@ -22,18 +22,6 @@ namespace HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-using FloatTag = hn::ScalableTag<float>;
-using HalfTag = hn::Rebind<hwy::float16_t, FloatTag>;
-
-inline void HalvesToFloats(const uint16_t* halves, int count, float* floats) {
-  const FloatTag d;
-  const HalfTag half;
-  const auto* const from = reinterpret_cast<const hwy::float16_t*>(halves);
-  for (int i = 0; i < count; i += static_cast<int>(hn::Lanes(d))) {
-    hn::StoreU(hn::PromoteTo(d, hn::LoadU(half, from + i)), d, floats + i);
-  }
-}
-
 // multipliers[c] = 2^(exponents[c] / 2).
 inline void ExpandExponents(const int8_t* exponents, int count, float* multipliers) {
   const FloatTag d;
@@ -57,9 +45,12 @@ inline void ExpandScales(const NativePart& part, const uint8_t* data, float* sca
     for (int t = 0; t < kBlockTokens; ++t) scales[t] = 1.0f;
     return;
   }
-  HalvesToFloats(reinterpret_cast<const uint16_t*>(data + part.layout.scale_offset), kBlockTokens,
-                 scales);
-  for (int t = 0; t < kBlockTokens; ++t) scales[t] *= part.level_unit;
+  const auto* const halves = reinterpret_cast<const uint16_t*>(data + part.layout.scale_offset);
+  const FloatTag d;
+  const auto unit = hn::Set(d, part.level_unit);
+  for (int t = 0; t < kBlockTokens; t += static_cast<int>(hn::Lanes(d))) {
+    hn::StoreU(hn::Mul(LoadHalves(halves + t), unit), d, scales + t);
+  }
 }
 
 #if !KVATTEND_AVX3_DL
@@ -98,7 +89,24 @@ inline void ExpandTile(const NativePart& part, const uint8_t* data, AttentionScr
   }
 }
 
-// The chunk-th kChunk reduction indices of a lane group in scratch.tile to scratch.chunk.
+// Float16 elements of the bitmap words first_word .. last_word - 1 of a part in plain order;
+// returns the index of the code after theirs.
+inline int ExpandHalves(const NativePart& part, const uint8_t* data, int first_word, int last_word,
+                        int next_code, uint16_t* halves) {
+  const uint8_t* const codes = data + part.layout.code_offset;
+  std::memset(halves, 0, (last_word - first_word) * 64 * sizeof(uint16_t));
+  for (int w = first_word; w < last_word; ++w, halves += 64) {
+    uint64_t word;
+    std::memcpy(&word, data + part.layout.bitmap_offset + 8 * w, 8);
+    for (; word != 0; word &= word - 1) {
+      std::memcpy(&halves[std::countr_zero(word)], codes + 2 * next_code++, 2);
+    }
+  }
+  return next_code;
+}
+
+// The chunk-th kChunk reduction indices of scratch.tile, counted through all lane groups, to
+// scratch.float_chunk.
 inline void TileToChunk(const NativePart& part, int chunk, AttentionScratch& scratch) {
   const FloatTag d;
   const hn::RebindToSigned<FloatTag> di;
@@ -108,7 +116,7 @@ inline void TileToChunk(const NativePart& part, int chunk, AttentionScratch& scr
   const auto level = [&](auto v)
                          HWY_ATTR { return hn::Add(hn::ConvertTo(d, hn::And(v, byte)), offset); };
   const auto* from = reinterpret_cast<const int32_t*>(scratch.tile + chunk * kChunk * lanes);
-  float* to = scratch.chunk;
+  float* to = scratch.float_chunk;
   for (int quad = 0; quad < kChunk / 4; ++quad, from += lanes, to += 4 * lanes) {
     for (int l = 0; l < lanes; l += static_cast<int>(hn::Lanes(d))) {
       const auto four = hn::LoadU(di, from + l);
@@ -120,81 +128,58 @@ inline void TileToChunk(const NativePart& part, int chunk, AttentionScratch& scr
   }
 }
 
-// Kept elements of the bitmap words first_word .. last_word - 1 of a part in plain order; returns
-// the index of the code after theirs.
-inline int ExpandSparseWords(const NativePart& part, const uint8_t* data, int first_word,
-                             int last_word, int next_code, float* floats) {
+#endif  // !KVATTEND_AVX3_DL
+
+// 8-bit elements, else as ExpandHalves.
+inline int ExpandBytes(const NativePart& part, const uint8_t* data, int first_word, int last_word,
+                       int next_code, float* floats) {
   const uint8_t* const codes = data + part.layout.code_offset;
+  std::memset(floats, 0, (last_word - first_word) * 64 * sizeof(float));
   for (int w = first_word; w < last_word; ++w, floats += 64) {
     uint64_t word;
     std::memcpy(&word, data + part.layout.bitmap_offset + 8 * w, 8);
-    if (part.bits == 8) {
-      std::memset(floats, 0, 64 * sizeof(float));
-      for (; word != 0; word &= word - 1) {
-        floats[std::countr_zero(word)] = codes[next_code++] + part.level_bias;
-      }
-    } else {
-      uint16_t halves[64] = {};
-      for (; word != 0; word &= word - 1) {
-        std::memcpy(&halves[std::countr_zero(word)], codes + 2 * next_code++, 2);
-      }
-      HalvesToFloats(halves, 64, floats);
+    for (; word != 0; word &= word - 1) {
+      floats[std::countr_zero(word)] = codes[next_code++] + part.level_bias;
     }
   }
   return next_code;
 }
 
-#endif  // !KVATTEND_AVX3_DL
-
-// Reads a block's part chunk by chunk: kChunk reduction indices of a lane group, then the next
-// ones, then the next lane group.
-class BlockChunks {
- public:
-  BlockChunks(const NativePart& part, const uint8_t* data, AttentionScratch& scratch)
-      : part_(part), data_(data), scratch_(scratch) {
+// Gives multiply(elements, first, lane) every kChunk reduction indices (from `first` on) of every
+// lane group (from `lane` on) of a block's part.
+template <typename Multiply>
+void ForEachChunk(const NativePart& part, const uint8_t* data, AttentionScratch& scratch,
+                  const Multiply& multiply) {
 #if !KVATTEND_AVX3_DL
-    if (part.quads) ExpandTile(part, data, scratch);
+  if (part.quads) ExpandTile(part, data, scratch);
 #endif
-  }
-
-  // The next chunk to scratch.chunk [kChunk][group_lanes].
-  void Next() {
+  const int lanes = part.group_lanes();
+  const FloatElements floats{scratch.float_chunk, lanes};
+  const HalfElements halves{scratch.half_chunk, lanes};
+  int next_code = 0;
+  int chunk = 0;
+  for (int lane = 0; lane < part.num_lanes(); lane += lanes) {
+    for (int first = 0; first < part.num_reduced(); first += kChunk, ++chunk) {
+      const int word = chunk * kChunk;  // one of 64 lanes for each reduction index
 #if !KVATTEND_AVX3_DL
-    if (part_.quads) return TileToChunk(part_, chunk_++, scratch_);
+      if (part.quads) {
+        TileToChunk(part, chunk, scratch);
+        multiply(floats, first, lane);
+        continue;
+      }
 #endif
-    constexpr int kWords = kChunk;  // of 64 lanes
-    if (part_.is_sparse()) {
-      next_code_ = ExpandSparseWords(part_, data_, chunk_ * kWords, (chunk_ + 1) * kWords,
-                                     next_code_, scratch_.chunk);
-    } else {
-      const uint8_t* const codes = data_ + part_.layout.code_offset;
-      HalvesToFloats(reinterpret_cast<const uint16_t*>(codes) + chunk_ * kWords * 64, kWords * 64,
-                     scratch_.chunk);
-    }
-    ++chunk_;
-  }
-
- private:
-  const NativePart& part_;
-  const uint8_t* const data_;
-  AttentionScratch& scratch_;
-  int chunk_ = 0;
-  int next_code_ = 0;
-};
-
-// kChunk channels of a segment's page keys, from first_channel on, to scratch.chunk
-// [kChunk][lanes]; returns lanes, 16 for each page.
-inline int ExpandPageKeys(const Segment& segment, int first_channel, AttentionScratch& scratch) {
-  const int num_pages = hwy::DivCeil(segment.num_tokens, kPageTokens);
-  const int lanes = num_pages * kPageTokens;
-  for (int p = 0; p < num_pages; ++p) {
-    const uint16_t* const from = segment.page_keys[p] + first_channel * kPageTokens;
-    for (int c = 0; c < kChunk; ++c) {
-      HalvesToFloats(from + c * kPageTokens, kPageTokens,
-                     scratch.chunk + c * lanes + p * kPageTokens);
+      if (!part.is_sparse()) {
+        const auto* const codes = reinterpret_cast<const uint16_t*>(data + part.layout.code_offset);
+        multiply(HalfElements{codes + word * 64, lanes}, first, lane);
+      } else if (part.bits == 16) {
+        next_code = ExpandHalves(part, data, word, word + kChunk, next_code, scratch.half_chunk);
+        multiply(halves, first, lane);
+      } else {
+        next_code = ExpandBytes(part, data, word, word + kChunk, next_code, scratch.float_chunk);
+        multiply(floats, first, lane);
+      }
     }
   }
-  return lanes;
 }
 
 }  // namespace HWY_NAMESPACE
