@@ -13,6 +13,10 @@
 namespace kvattend::testing {
 namespace {
 
+// Longer cases repeat their first blocks: the scalar codec is slow, more so under sanitizers. Not a
+// divisor of any split, so that blocks at the same place of different splits differ.
+constexpr int64_t kPeriodTokens = 17 * kBlockTokens;
+
 constexpr uint64_t kArenaBytes = uint64_t{1} << 30;
 
 // One head's 64 tokens of a tensor [tokens, num_kv_heads, head_dim], as [64, head_dim].
@@ -52,7 +56,29 @@ void EncodeAndDecode(CodecCase* c, VectorRole role) {
   }
 }
 
+// Repeats the first elements until there are `size`.
+template <typename T>
+void Repeat(std::vector<T>* elements, size_t size) {
+  const size_t period = elements->size();
+  elements->resize(size);
+  for (size_t i = period; i < size; ++i) (*elements)[i] = (*elements)[i - period];
+}
+
 CodecCase MakeCodecCase(const CodecSpec& codec, int num_kv_heads, int64_t num_tokens) {
+  if (num_tokens > kPeriodTokens) {
+    CodecCase c = GetCodecCase(codec, num_kv_heads, kPeriodTokens);
+    c.num_tokens = num_tokens;
+    const size_t num_heads = num_tokens * num_kv_heads;
+    const size_t size = num_heads * codec.head_dim;
+    Repeat(&c.keys, size);
+    Repeat(&c.values, size);
+    for (DenseLayer* layer : {&c.exact, &c.decoded}) {
+      Repeat(&layer->keys, size);
+      Repeat(&layer->values, size);
+    }
+    Repeat(&c.canonical, num_heads / kBlockTokens * MakeBlockLayout(codec).head_bytes);
+    return c;
+  }
   CodecCase c;
   c.shape = {num_kv_heads, codec};
   c.num_tokens = num_tokens;
