@@ -28,7 +28,9 @@ void PrintHelp(const std::vector<Command>& commands, std::ostream& out) {
   for (const Command& command : commands) {
     out << "  " << std::left << std::setw(10) << command.spec.name << command.spec.summary << "\n";
   }
-  out << "\nkvattend COMMAND --help says more about each, with examples;\nkvattend --version says which version this is.\n\n" << kExitCodes;
+  out << "\nkvattend COMMAND --help says more about each, with examples;\nkvattend --version says "
+         "which version this is.\n\n"
+      << kExitCodes;
 }
 
 void PrintCommandHelp(const CommandSpec& spec, std::ostream& out) {

@@ -93,8 +93,9 @@ absl::StatusOr<std::vector<v1::Session>> Client::ListSessions(const CallOptions&
       return FromGrpcStatus(connection_->sessions().ListSessions(context, request, &response));
     });
     if (!status.ok()) return status;
-    for (v1::Session& session : *response.mutable_sessions())
+    for (v1::Session& session : *response.mutable_sessions()) {
       sessions.push_back(std::move(session));
+    }
     request.set_page_token(response.next_page_token());
   } while (!request.page_token().empty());
   return sessions;

@@ -78,10 +78,9 @@ class Client {
   // All sessions, by name, read page by page: those that come and go meanwhile may be missing.
   absl::StatusOr<std::vector<v1::Session>> ListSessions(const CallOptions& options = {}) const;
 
-  // Appends to many sessions in as few calls as shards, types and limits allow, and moves each
-  // session's position as Session::Append does. One status for each item, in order; a call that
-  // fails as a whole is the status of each of its items. Append again what failed: what was there
-  // already is not added twice.
+  // Appends to many sessions in as few calls as shards, types and limits allow; for each session as
+  // Session::Append. One status for each item, in order; a call that fails as a whole is the status
+  // of each of its items.
   std::vector<absl::Status> Append(absl::Span<const AppendItem> items,
                                    const CallOptions& options = {}) const;
 

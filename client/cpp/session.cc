@@ -74,18 +74,22 @@ absl::Status Session::Append(const AppendInput& input, const CallOptions& option
 
 absl::Status Session::AppendUntil(absl::Time deadline, const AppendInput& input) {
   const int64_t token_bytes = 2 * RowBytes(info_.model_shape(), input.dtype);
+  const v1::Session before = info_;
   for (const AppendChunk& chunk :
        PlanAppend(static_cast<int>(input.layers.size()), input.num_tokens, token_bytes,
                   connection_->limits().max_message_bytes())) {
     v1::AppendRequest request;
     request.set_dtype(input.dtype);
     AddChunk(input, chunk, &request);
-    const absl::Status status =
-        connection_->Call(deadline, shard(), [&](grpc::ClientContext* context) {
-          const auto results = AppendOnce(*connection_, context, request);
-          return results.ok() ? results->front() : results.status();
-        });
-    if (!status.ok()) return status;
+    absl::Status status = connection_->Call(deadline, shard(), [&](grpc::ClientContext* context) {
+      const auto results = AppendOnce(*connection_, context, request);
+      return results.ok() ? results->front() : results.status();
+    });
+    if (!status.ok()) {
+      // So that the same append again finds its first chunks there.
+      info_ = before;
+      return status;
+    }
     AdvancePast(input, chunk);
   }
   return absl::OkStatus();

@@ -1,9 +1,10 @@
 // A handle on one session of the server.
 //
 // The handle knows the session as of its last answer: its revision, and the length of each layer as
-// this handle left it. Appends carry both, so that the server applies each one exactly once: after
-// an error whose outcome is unknown (DEADLINE_EXCEEDED), append the same tokens again. If somebody
-// else appends to the session too, appends fail with ABORTED POSITION_CONFLICT until Refresh.
+// this handle left it. Appends carry both, so that the server applies each one exactly once. After
+// an append that failed, whatever the reason, either append the same tokens again (those that the
+// server has already are not added twice), or Refresh before anything else. If somebody else
+// appends to the session too, appends fail with ABORTED POSITION_CONFLICT until Refresh.
 //
 // Not thread-safe: const methods may run at the same time, others not. Copies are independent
 // handles. Destroying a handle leaves the session; Delete frees it.
@@ -103,9 +104,8 @@ class Session {
   // Reads the session again.
   absl::Status Refresh(const CallOptions& options = {});
 
-  // Adds tokens, in as many calls as the server's message limit asks for. On an error some calls
-  // may have been applied: position() says how far each layer is, and the rest can be appended from
-  // there. A single call is all or nothing.
+  // Adds tokens, in as many calls as the server's message limit asks for; each call is all or
+  // nothing. On an error the handle is as it was, though the server may have some of the tokens.
   absl::Status Append(const AppendInput& input, const CallOptions& options = {});
 
   absl::StatusOr<AttendOutput> Attend(const Query& query, const AttendOptions& attend_options = {},

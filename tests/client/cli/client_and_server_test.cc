@@ -109,6 +109,31 @@ TEST_F(ClientAndServerTest, TwoHandlesConflictUntilRefreshed) {
   EXPECT_EQ(client::GetErrorDetails(revision).reason, "REVISION_CONFLICT");
 }
 
+TEST_F(ClientAndServerTest, AppendThatFailedHalfwayIsNotAddedTwice) {
+  // Room for some chunks of the second session's append, but not for all, beside the first session.
+  ServerOptions options;
+  options.max_message_bytes = 256 << 10;
+  options.kv_memory.bytes = 8 << 20;
+  StartServer(options);
+  const auto client = Connect();
+  const std::string data = RandomHalves(8192 * kKvHeads * kHeadDim, 1);
+  Session filler = client->CreateSession(Options(1, "fp16", 0)).value();
+  ASSERT_TRUE(filler.Append(Input({0}, 8192, data, data)).ok());
+  Session session = client->CreateSession(Options(1, "fp16", 0)).value();
+  const absl::Status full = session.Append(Input({0}, 8192, data, data));
+  EXPECT_EQ(client::GetErrorDetails(full).reason, "ARENA_FULL") << full;
+  EXPECT_EQ(session.position(0), 0);
+  const int64_t held = client->OpenSession(session.name())->position(0);
+  EXPECT_GT(held, 0);
+  EXPECT_LT(held, 8192);
+
+  ASSERT_TRUE(filler.Delete().ok());
+  const absl::Status again = session.Append(Input({0}, 8192, data, data));
+  EXPECT_TRUE(again.ok()) << again;
+  EXPECT_EQ(session.position(0), 8192);
+  EXPECT_EQ(client->OpenSession(session.name())->position(0), 8192);
+}
+
 TEST_F(ClientAndServerTest, BatchesForksAndShards) {
   client::ClientOptions options;
   options.send_shard = true;

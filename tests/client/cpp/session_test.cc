@@ -121,7 +121,7 @@ TEST_F(SessionTest, AppendOfSeveralLayersIsChunkedByTokens) {
   EXPECT_EQ(session.position(1), 5);
 }
 
-TEST_F(SessionTest, FailedChunkLeavesThePositionWhereItIs) {
+TEST_F(SessionTest, AppendThatFailedHalfwayCanBeRepeated) {
   server_.limits.set_max_message_bytes(kMessageHeadroomBytes + 2 * 2 * kRowBytes);
   Session session = Open();
   server_.append = [this](const auto&, const v1::AppendRequest& request,
@@ -136,8 +136,15 @@ TEST_F(SessionTest, FailedChunkLeavesThePositionWhereItIs) {
   };
   const std::string keys = MakeTensors(1, 6, 0);
   EXPECT_TRUE(absl::IsResourceExhausted(session.Append(Input({0}, 6, keys, keys))));
-  EXPECT_EQ(session.position(0), 2);
   EXPECT_EQ(requests_.size(), 2u);
+  EXPECT_EQ(session.position(0), 0);
+
+  ASSERT_TRUE(session.Append(Input({0}, 6, keys, keys)).ok());
+  EXPECT_EQ(session.position(0), 6);
+  // The chunks are the same again, so that the server knows the first one.
+  ASSERT_EQ(requests_.size(), 5u);
+  EXPECT_EQ(requests_[2].SerializeAsString(), requests_[0].SerializeAsString());
+  EXPECT_EQ(requests_[3].SerializeAsString(), requests_[1].SerializeAsString());
 }
 
 TEST_F(SessionTest, AppendIsRetriedWithTheSamePositionAndReplayAdvances) {
