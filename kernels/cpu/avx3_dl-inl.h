@@ -215,12 +215,13 @@ struct Planes {
 
 // Rounds the products of weights and multipliers to integers times a unit: the largest is 32639 of
 // them, or more where unit_limit asks for a smaller unit. 32639 = 127 * 257 is the most that the
-// planes high and low hold, 127 * 65793 with top.
+// planes high and low hold, 127 * 65793 with top; near that, float32's rounding of the unit and its
+// inverse moves the largest by up to 2.
 template <int kReduced>
 HWY_INLINE void PackRow(const float* weights, const float* multipliers, float unit_limit,
                         PackedRows row) {
   constexpr float kMaxWeight = 127.0f * 257.0f;
-  constexpr float kMaxTopWeight = 127.0f * 65793.0f;
+  constexpr float kMaxTopWeight = 127.0f * 65793.0f - 4.0f;
   constexpr int kVectors = kReduced / 16;
   __m512 x[kVectors];
   __m512 max = _mm512_setzero_ps();

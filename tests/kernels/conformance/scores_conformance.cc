@@ -102,6 +102,36 @@ TEST_P(ScoresConformanceTest, RawAndSoftmax) {
   }
 }
 
+// A query of one channel alone: where a backend rounds queries to integers, the largest must not
+// leave their range. Of these mantissas the rounded inverse is a little too large.
+TEST_P(ScoresConformanceTest, OneLargeChannel) {
+  constexpr float kMantissas[] = {0x1.0112cep+0f, 0x1.0183eap+0f, 0x1.01c96p+0f,  0x1.01cb5cp+0f,
+                                  0x1.01db3ap+0f, 0x1.024e54p+0f, 0x1.026c12p+0f, 0x1.0289dcp+0f};
+  constexpr int kNumTokens = 8 * 16;
+  for (const char* preset : {"balanced", "lean", "int8", "fp16"}) {
+    const CodecSpec codec = CodecFromPreset(preset, 64).value();
+    SCOPED_TRACE(Describe(codec));
+    const CodecCase& c = GetCodecCase(codec, /*num_kv_heads=*/1, 512);
+    const TestLayer layer = MakeLayer(c, 512, 0);
+    const Staged<float> data(backend(), size_t{kNumTokens} * kQueryHeads * codec.head_dim, 0.0f);
+    for (int t = 0; t < kNumTokens; ++t) {
+      for (int h = 0; h < kQueryHeads; ++h) {
+        const float magnitude = std::ldexp(kMantissas[t % 8], 2 * (t / 8));
+        const int channel = (16 * h + t) % codec.head_dim;
+        data[(t * kQueryHeads + h) * codec.head_dim + channel] = h < 2 ? magnitude : -magnitude;
+      }
+    }
+    const Query query = MakeQuery(codec, data, kNumTokens, 0);
+    const std::vector<double> want = ReferenceScores(Decompressed(c, layer), 512, query);
+    const Answer answer = Compute(layer, query, /*softmax=*/false, 0);
+    for (size_t row = 0; row < want.size(); row += answer.width) {
+      SCOPED_TRACE("row " + std::to_string(row / answer.width));
+      ExpectRow(&answer.scores[row], &want[row], answer.width, /*softmax=*/false);
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
 // The same numbers as all scores give, sorted.
 TEST_P(ScoresConformanceTest, TopK) {
   const CodecSpec codec = CodecFromPreset("balanced", 128).value();
