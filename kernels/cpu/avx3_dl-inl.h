@@ -13,7 +13,6 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
-#include <type_traits>
 
 #include "hwy/highway.h"
 #include "kernels/cpu/attention_scratch.h"
@@ -414,31 +413,31 @@ struct AddOutputs {
   const float* unit;
 };
 
-// Calls body with num_rows, 1 to 4, as a constant.
-template <typename Body>
-HWY_INLINE void WithRowCount(int num_rows, const Body& body) {
-  if (num_rows == 1) body(std::integral_constant<int, 1>());
-  if (num_rows == 2) body(std::integral_constant<int, 2>());
-  if (num_rows == 3) body(std::integral_constant<int, 3>());
-  if (num_rows == 4) body(std::integral_constant<int, 4>());
+constexpr int kQuadRows = 4;  // whose sums, with their weights, fit in registers
+
+// The same for 1 to kQuadRows rows. Not a lambda in the caller: clang gives those HWY_ATTR's
+// instruction set, which lacks VNNI.
+template <bool kStoreTile, typename Reader, typename Store>
+HWY_INLINE void MultiplyLaneGroup(int num_rows, const NativePart& part, Reader& reader,
+                                  uint8_t* tile, PackedRows weights, const Store& store) {
+  if (num_rows == 1) MultiplyLaneGroup<1, kStoreTile>(part, reader, tile, weights, store);
+  if (num_rows == 2) MultiplyLaneGroup<2, kStoreTile>(part, reader, tile, weights, store);
+  if (num_rows == 3) MultiplyLaneGroup<3, kStoreTile>(part, reader, tile, weights, store);
+  if (num_rows == 4) MultiplyLaneGroup<4, kStoreTile>(part, reader, tile, weights, store);
 }
 
 template <typename Reader, typename Store>
 HWY_NOINLINE void MultiplyWith(const NativePart& part, Reader reader, uint8_t* tile, int num_rows,
                                PackedRows weights, const Store& store) {
-  constexpr int kRows = 4;  // with which all sums fit in registers
   const int group_bytes = part.num_reduced() * part.group_lanes();
   // The first rows while the elements come in, the others from the tile.
-  for (int lane = 0; lane < part.num_lanes(); lane += part.group_lanes()) {
-    uint8_t* const group = tile + lane / part.group_lanes() * group_bytes;
-    WithRowCount(std::min(num_rows, kRows), [&](auto rows) HWY_ATTR {
-      MultiplyLaneGroup<rows, true>(part, reader, group, weights, store.From(0, lane));
-    });
-    for (int r = kRows; r < num_rows; r += kRows) {
-      WithRowCount(std::min(num_rows - r, kRows), [&](auto rows) HWY_ATTR {
-        TileReader again(group);
-        MultiplyLaneGroup<rows, false>(part, again, group, weights.From(r), store.From(r, lane));
-      });
+  for (int lane = 0; lane < part.num_lanes(); lane += part.group_lanes(), tile += group_bytes) {
+    MultiplyLaneGroup<true>(std::min(num_rows, kQuadRows), part, reader, tile, weights,
+                            store.From(0, lane));
+    for (int r = kQuadRows; r < num_rows; r += kQuadRows) {
+      TileReader again(tile);
+      MultiplyLaneGroup<false>(std::min(num_rows - r, kQuadRows), part, again, tile,
+                               weights.From(r), store.From(r, lane));
     }
   }
 }
