@@ -24,6 +24,16 @@ std::string Shortened(const std::string& text) {
 
 const char* Verdict(bool ok) { return ok ? "ok" : "DIFFERS"; }
 
+constexpr char kSessionsLegend[] = R"(
+bytes: what the session takes. bits: per element. err: max|a - b| / max|b| within a head, the largest.
+score and output err: against exact attention in float64 over the reference cache; kernel err: output
+against the same over the decompressed cache, at most 1e-3. append: median call of one token. attend:
+of one query token. chunked, batched: the same to the bit as token by token, and as alone.
+Seven tenths of this cache are zeros: easy for pruning to 38 channels, hard for codecs of 2, 4 and 8
+bits that keep more, since these have no level for zero.
+
+)";
+
 void PrintReference(const ReferenceReplay& replay, std::ostream& out) {
   out << "Reference formats: " << replay.figures.size() << " figures\n\n";
   Table table({{"format", Table::Align::kLeft},
@@ -74,19 +84,7 @@ void PrintSessions(const std::vector<CodecReplay>& replays, int64_t recent_windo
                   Verdict(replay.chunked_is_identical), Verdict(replay.batched_is_identical)});
   }
   table.Print(out);
-  out << "\nbytes: of the session; fp16 takes "
-      << CountText(replays.empty() ? 0 : replays.front().dense_bytes)
-      << ". bits: an element. err: max|a - b| / max|b| within a head, the largest;\nscores and "
-         "outputs "
-         "against exact attention in float64 over the reference cache, kernel against the same "
-         "over "
-         "the\ndecompressed cache (at most "
-      << absl::StrFormat("%.0e", kMaxKernelError)
-      << "). append: median call of one token; attend: of one query token. chunked, batched: the\n"
-         "same to the bit as token by token, and as alone.\n"
-         "Seven tenths of this cache are zeros, for which 2, 4 and 8 bits have no level: codecs "
-         "that keep "
-         "them lose more\nhere than on a model's cache.\n\n";
+  out << kSessionsLegend;
 }
 
 Json ToJson(const ReferenceReplay& replay) {
