@@ -7,7 +7,8 @@ def attention(queries, keys, values, scale=None, start=0):
     """queries [t, hq, d] of the newest t tokens; keys, values [n, hk, d]. (output, lse), float64."""
     t, hq, d = queries.shape
     n, hk, _ = keys.shape
-    scores = raw_scores(queries, keys, start) * (d ** -0.5 if scale is None else scale)
+    factor = d ** -0.5 if scale is None else scale
+    scores = raw_scores(queries.astype(np.float64) * factor, keys, start)
     lse = np.logaddexp.reduce(scores, axis=-1)
     weights = np.exp(scores - lse[..., None])
     spread = np.repeat(values[start:].astype(np.float64), hq // hk, axis=1)

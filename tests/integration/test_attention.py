@@ -96,7 +96,7 @@ def test_several_query_tokens_windows_and_scale(client):
     client.append(session, 0, keys, values)
     known = stored(client, "int4", keys, values, 100)
     for count, start, scale in ((1, 0, None), (5, 0, 0.3), (17, 1100, None), (300, 64, 0.05), (1024, 3, None),
-                                (1, 1299, 2.0)):
+                                (1, 1299, 2.0), (3, 0, 0.0), (40, 0, -0.5), (2, 0, -10.0)):
         queries = rng.standard_normal((count, 6, 64)).astype(np.float32)
         output, lse = client.attend(session, queries, start_position=start, scale=scale)
         expected, expected_lse = attention(queries, *known, scale=scale, start=start)
