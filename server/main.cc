@@ -17,11 +17,11 @@
 #include "absl/flags/flag.h"
 #include "absl/flags/parse.h"
 #include "absl/flags/reflection.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "google/protobuf/stubs/logging.h"
 #include "grpc/support/log.h"
+#include "kernels/base/status_macros.h"
 #include "server/options.h"
 #include "server/server.h"
 
@@ -69,12 +69,25 @@ void PrintHelp() {
   std::printf("example: kvattend-server --listen=127.0.0.1:50051 --kv_memory=4GiB\n");
 }
 
-// abseil would end the process with status 1 for a flag that it does not know.
-bool IsKnownFlag(absl::string_view argument) {
-  if (!absl::StartsWith(argument, "--") || argument == "--") return true;
-  absl::string_view name = argument.substr(2, argument.find('=') - 2);
-  if (absl::FindCommandLineFlag(name) != nullptr) return true;
-  return absl::ConsumePrefix(&name, "no") && absl::FindCommandLineFlag(name) != nullptr;
+// What is wrong with an argument that begins with "-"; abseil would end the process with status 1.
+absl::Status CheckFlag(absl::string_view argument) {
+  absl::string_view name = argument;
+  if (!absl::ConsumePrefix(&name, "--")) {
+    return absl::InvalidArgumentError(absl::StrCat(argument, ": flags begin with --; see --help"));
+  }
+  const size_t equals = name.find('=');
+  if (equals == absl::string_view::npos) {
+    if (absl::FindCommandLineFlag(name) != nullptr) return absl::OkStatus();
+    if (absl::ConsumePrefix(&name, "no") && absl::FindCommandLineFlag(name) != nullptr) {
+      return absl::OkStatus();
+    }
+  } else if (absl::CommandLineFlag* flag = absl::FindCommandLineFlag(name.substr(0, equals));
+             flag != nullptr) {
+    std::string error;
+    if (flag->ParseFrom(name.substr(equals + 1), &error)) return absl::OkStatus();
+    return absl::InvalidArgumentError(absl::StrCat(argument, ": ", error));
+  }
+  return absl::InvalidArgumentError(absl::StrCat(argument, ": no such flag; see --help"));
 }
 
 // The environment's values, then the flags' over them.
@@ -86,9 +99,7 @@ absl::StatusOr<ServerOptions> ReadOptions(int argc, char** argv) {
     }
   }
   for (int i = 1; i < argc; ++i) {
-    if (!IsKnownFlag(argv[i])) {
-      return absl::InvalidArgumentError(absl::StrCat(argv[i], ": no such flag; see --help"));
-    }
+    if (argv[i][0] == '-') KVATTEND_RETURN_IF_ERROR(CheckFlag(argv[i]));
   }
   const std::vector<char*> arguments = absl::ParseCommandLine(argc, argv);
   if (arguments.size() > 1) {

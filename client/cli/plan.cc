@@ -78,7 +78,11 @@ absl::StatusOr<CodecPlan> PlanCodec(const PlanInput& input, const CodecSpec& cod
   plan.tokens = LargestFitting(upper, [&](int64_t num_tokens) {
     return SlabsNeeded(input, plan, 1, num_tokens) <= num_slabs;
   });
-  plan.sessions = LargestFitting(upper, [&](int64_t num_sessions) {
+  const UnitCounts units = UnitsPerLayer(input.tokens_per_session, input.recent_window);
+  const int64_t session_bytes =
+      input.num_layers * (units.blocks * plan.block_bytes + units.pages * plan.page_bytes);
+  const int64_t most_sessions = input.memory_bytes / session_bytes;
+  plan.sessions = LargestFitting(most_sessions, [&](int64_t num_sessions) {
     return SlabsNeeded(input, plan, num_sessions, input.tokens_per_session) <= num_slabs;
   });
   return plan;

@@ -23,12 +23,16 @@ inline constexpr int64_t kPageTokens = 16;
 inline constexpr int64_t kSlabBytes = int64_t{2} << 20;
 
 struct PlanInput {
+  // 1 to 1,024.
   int64_t num_layers = 0;
+  // 1 to 256.
   int64_t num_kv_heads = 0;
   // 64, 128 or 256.
   int head_dim = 0;
   int64_t memory_bytes = 0;
+  // 0 to 1,048,576.
   int64_t recent_window = 64;
+  // 1 to 2^32.
   int64_t tokens_per_session = 0;
 };
 

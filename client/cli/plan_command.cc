@@ -29,6 +29,7 @@ absl::Status ParseModelShape(const std::string& text, PlanInput* input) {
   input->num_kv_heads = sizes["kv_heads"];
   const int64_t head_dim = sizes["head_dim"];
   // Nothing here depends on the query heads, but shapes come with them.
+  const int64_t num_query_heads = sizes["query_heads"];
   sizes.erase("query_heads");
   if (sizes.size() != 3 || input->num_layers == 0 || input->num_kv_heads == 0 || head_dim == 0) {
     return UsageError(absl::StrCat(
@@ -36,6 +37,10 @@ absl::Status ParseModelShape(const std::string& text, PlanInput* input) {
   }
   if (input->num_layers > 1024 || input->num_kv_heads > 256) {
     return UsageError("--model-shape has at most 1,024 layers and 256 KV heads");
+  }
+  if (num_query_heads % input->num_kv_heads != 0) {
+    return UsageError(absl::StrCat("query_heads is a multiple of kv_heads; found ", num_query_heads,
+                                   " and ", input->num_kv_heads));
   }
   if (head_dim != 64 && head_dim != 128 && head_dim != 256) {
     return UsageError(absl::StrCat("head_dim is 64, 128 or 256; found ", head_dim));
@@ -55,8 +60,11 @@ absl::StatusOr<PlanInput> ParseInput(const Arguments& arguments) {
   if (!tokens.ok()) return tokens.status();
   const auto window = arguments.GetInt("recent-window", 0);
   if (!window.ok()) return window.status();
-  constexpr int64_t kMostTokens = int64_t{1} << 40;
-  if (*tokens > kMostTokens || *window > kMostTokens) return UsageError("too many tokens");
+  // The window's is the server's limit; the other keeps products within 64 bits.
+  constexpr int64_t kMostTokens = int64_t{1} << 32;
+  constexpr int64_t kMostWindow = int64_t{1} << 20;
+  if (*tokens > kMostTokens) return UsageError("--tokens-per-session is at most 2^32");
+  if (*window > kMostWindow) return UsageError("--recent-window is at most 1,048,576");
   input.memory_bytes = *memory;
   input.tokens_per_session = *tokens;
   input.recent_window = *window;

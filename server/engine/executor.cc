@@ -85,14 +85,15 @@ void Executor::Run(Queued queued) {
   const absl::Time now = clock_->Now();
   metrics_->QueueWait(operation.op, now - queued.since);
   absl::Status admission;
-  if (operation.context.is_cancelled && operation.context.is_cancelled()) {
-    metrics_->Rejected(RejectReason::kCancelled);
-    admission = Error(absl::StatusCode::kCancelled, "CANCELLED",
-                      "the call was cancelled before its operation started");
-  } else if (now >= operation.context.deadline) {
+  // The deadline first: gRPC also cancels a call whose deadline has passed.
+  if (now >= operation.context.deadline) {
     metrics_->Rejected(RejectReason::kDeadline);
     admission = Error(absl::StatusCode::kDeadlineExceeded, "DEADLINE_EXCEEDED",
                       "the call's deadline passed before its operation started");
+  } else if (operation.context.is_cancelled && operation.context.is_cancelled()) {
+    metrics_->Rejected(RejectReason::kCancelled);
+    admission = Error(absl::StatusCode::kCancelled, "CANCELLED",
+                      "the call was cancelled before its operation started");
   }
   operation.run(std::move(admission));
 }

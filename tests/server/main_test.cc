@@ -107,6 +107,8 @@ TEST(MainTest, BadFlagsEndWith2AndSayWhy) {
       {"--listen=0.0.0.0:0", "--insecure"},
       {"--log_level=loud", "--log_level: expected debug"},
       {"--nosuchflag", "--nosuchflag: no such flag"},
+      {"-threads=1", "-threads=1: flags begin with --"},
+      {"--insecure=maybe", "Illegal value 'maybe'"},
       {"stray", "stray: flags begin with --"}};
   for (const auto& [argument, message] : cases) {
     Process process({argument});

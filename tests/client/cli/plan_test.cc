@@ -106,6 +106,14 @@ TEST(PlanTest, PartialSlabsDoNotCount) {
   EXPECT_EQ(PlanCodec(Llama(kSlabBytes - 1), codec)->tokens, 0);
 }
 
+TEST(PlanTest, SessionsTooLongForTheMemory) {
+  PlanInput input = Llama(int64_t{80} << 30);
+  input.num_layers = 1024;
+  input.tokens_per_session = int64_t{1} << 32;
+  EXPECT_EQ(PlanCodec(input, CodecFromPreset("lean", 128).value())->sessions, 0);
+  EXPECT_EQ(PlanDense(input).sessions, 0);
+}
+
 TEST(PlanTest, BlocksLargerThanASlabAreRefused) {
   PlanInput input = Llama(int64_t{80} << 30);
   input.num_kv_heads = 256;
