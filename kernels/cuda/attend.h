@@ -42,7 +42,8 @@ struct AttendItem {
   // First token that is seen.
   int32_t start_position = 0;
   float scale = 0.0f;
-  int32_t reserved = 0;
+  // Query heads that share a KV head.
+  int32_t group = 0;
 };
 
 // Units that a task may have: a warp holds their offsets, one a lane.

@@ -66,16 +66,21 @@ class AttendWarp {
         g_(lane_ / 4),
         j_(lane_ % 4) {}
 
-  // Works on tasks until there are none. The first one is given, so that few tasks spread over all
-  // multiprocessors; the others are taken from a counter.
-  __device__ __forceinline__ void Run() {
-    const int num_warps = gridDim.x * (blockDim.x / kLanes);
-    Job job;
+  struct Job {
+    int task_index;
+    AttendTask task;
+  };
+
+  // The first task is given, so that few tasks spread over all multiprocessors. Its first block
+  // starts to travel.
+  __device__ __forceinline__ void Prefetch(Job& job) {
     LoadJob(blockIdx.x + gridDim.x * (threadIdx.x / kLanes), job);
-    if (job.task.first_block != kNoBlock) {
-      StartKeys(params_.launch.arena + job.task.first_block);
-      StartValues(params_.launch.arena + job.task.first_block);
-    }
+    StartBlock(job.task.first_block);
+  }
+
+  // Works on tasks until there are none: that one, then others taken from a counter.
+  __device__ __forceinline__ void Run(Job job) {
+    const int num_warps = gridDim.x * (blockDim.x / kLanes);
     while (job.task_index < params_.launch.num_tasks) {
       int taken = 0;
       if (lane_ == 0) taken = num_warps + static_cast<int>(atomicAdd(params_.launch.next_task, 1u));
@@ -95,17 +100,18 @@ class AttendWarp {
  private:
   // ---- Tasks.
 
-  struct Job {
-    int task_index;
-    AttendTask task;
-  };
-
   __device__ __forceinline__ void LoadJob(int task_index, Job& job) const {
     job.task_index = task_index;
     job.task.first_block = kNoBlock;
     if (task_index < params_.launch.num_tasks) job.task = params_.launch.tasks[task_index];
   }
 
+  // `block` may be kNoBlock.
+  __device__ __forceinline__ void StartBlock(uint64_t block) {
+    if (block == kNoBlock) return;
+    StartKeys(params_.launch.arena + block);
+    StartValues(params_.launch.arena + block);
+  }
   __device__ __forceinline__ void StartKeys(const uint8_t* block) {
     key_copy_.Start(key_buffer_, block, params_.launch.keys.size_bytes);
   }
@@ -118,16 +124,15 @@ class AttendWarp {
 
   __device__ __forceinline__ void Begin(const AttendItem& item, const AttendTask& task) {
     const int length = item.num_blocks * kTokensPerBlock + item.num_exact;
-    const int group = item.num_query_heads / item.num_kv_heads;
-    first_limit_ = length - item.num_query_tokens + 1 + task.first_pair / group;
+    const int end_of_first = length - item.num_query_tokens + 1;
+    first_limit_ = end_of_first + TokenOfPair(item, task.first_pair);
 #pragma unroll
     for (int n = 0; n < kColumnTiles; ++n) {
       const float largest =
           query_[n].Load(QueryOf<kHeadDim>(item, task, n * kPairsATile + lane_ / 8), lane_);
       constexpr float kLog2E = 1.4426950408889634f;
       score_scale_[n] = __shfl_sync(~0u, largest, 8 * j_) * item.scale * kLog2E;
-      limit_[n] =
-          length - item.num_query_tokens + 1 + (task.first_pair + n * kPairsATile + j_) / group;
+      limit_[n] = end_of_first + TokenOfPair(item, task.first_pair + n * kPairsATile + j_);
       result_[n].Reset();
     }
   }
@@ -353,10 +358,7 @@ class AttendWarp {
     }
     if (num_blocks <= 0) {
       LoadJob(__shfl_sync(~0u, taken, 0), next);
-      if (next.task.first_block != kNoBlock) {
-        StartKeys(params_.launch.arena + next.task.first_block);
-        StartValues(params_.launch.arena + next.task.first_block);
-      }
+      StartBlock(next.task.first_block);
     }
   }
 
@@ -456,11 +458,11 @@ struct SharedLayout {
                                      (ValueFormat::kSparse && ValueFormat::kBits < 16);
   static constexpr bool kUsesHalves = (KeyFormat::kSparse && KeyFormat::kBits == 16) ||
                                       (ValueFormat::kSparse && ValueFormat::kBits == 16);
-  static constexpr int kHalfOffset = kUsesBytes ? kByteSelectorBytes : 0;
-  static constexpr int kWarpOffset = kHalfOffset + (kUsesHalves ? kHalfSelectorBytes : 0);
+  static constexpr int kHalfOffset = kUsesBytes ? SelectorTable<true>::kBytes : 0;
+  static constexpr int kWarpOffset = kHalfOffset + (kUsesHalves ? SelectorTable<false>::kBytes : 0);
   static constexpr int kBarrierBytes = 16;
-  // Reading the stream of a sparse part runs up to three words over its end.
-  static constexpr int kOverrunBytes = 16;
+  // Reading the stream of a sparse part runs up to 24 bytes over its end.
+  static constexpr int kOverrunBytes = 32;
 };
 
 template <class KeyFormat, class ValueFormat, int kHeadDim, int kColumnTiles>
@@ -472,10 +474,6 @@ __global__ void __launch_bounds__(kColumnTiles == 1 ? 512 : 384, 1)
   LaunchDependents();
   uint8_t* byte_selectors = shared;
   uint8_t* half_selectors = shared + Shared::kHalfOffset;
-  if constexpr (Shared::kUsesBytes) FillByteSelectors(byte_selectors);
-  if constexpr (Shared::kUsesHalves) FillHalfSelectors(half_selectors);
-  __syncthreads();
-
   const int key_bytes = params.launch.keys.size_bytes + Shared::kOverrunBytes;
   const int value_bytes = params.launch.values.size_bytes + Shared::kOverrunBytes;
   uint8_t* mine = shared + Shared::kWarpOffset +
@@ -484,7 +482,12 @@ __global__ void __launch_bounds__(kColumnTiles == 1 ? 512 : 384, 1)
   uint8_t* keys = mine + Shared::kBarrierBytes;
   Warp warp(params, keys, keys + key_bytes, keys + key_bytes + value_bytes,
             reinterpret_cast<uint64_t*>(mine), byte_selectors, half_selectors);
-  warp.Run();
+  typename Warp::Job job;
+  warp.Prefetch(job);
+  if constexpr (Shared::kUsesBytes) FillSelectors<true>(byte_selectors);
+  if constexpr (Shared::kUsesHalves) FillSelectors<false>(half_selectors);
+  __syncthreads();
+  warp.Run(job);
 }
 
 }  // namespace kvattend::cuda

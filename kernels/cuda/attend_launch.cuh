@@ -41,13 +41,13 @@ cudaError_t LaunchKernels(const AttendLaunch& launch, cudaStream_t stream) {
       std::min(kMaxWarps, (launch.max_shared_bytes - Shared::kWarpOffset) / warp_bytes);
   if (num_warps < 1) return cudaErrorNotSupported;
   const int shared_bytes = Shared::kWarpOffset + num_warps * warp_bytes;
-  cudaError_t error =
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes);
-  if (error != cudaSuccess) return error;
+  static const cudaError_t configured = cudaFuncSetAttribute(
+      kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, launch.max_shared_bytes);
+  if (configured != cudaSuccess) return configured;
   // No more warps than tasks, spread over the device.
   const int grid = std::min(launch.num_tasks, launch.num_multiprocessors);
   kernel<<<grid, num_warps * kLanes, shared_bytes, stream>>>(params);
-  error = cudaGetLastError();
+  const cudaError_t error = cudaGetLastError();
   if (error != cudaSuccess) return error;
   return LaunchMerge<kHeadDim>(launch, stream);
 }

@@ -7,8 +7,7 @@ namespace kvattend::cuda {
 
 void PlanItem(int index, const AttendItem& item, const uint64_t* blocks, int head_bytes,
               int num_column_tiles, AttendPlan& plan) {
-  const int group = item.num_query_heads / item.num_kv_heads;
-  const int num_pairs = item.num_query_tokens * group;
+  const int num_pairs = item.num_query_tokens * item.group;
   const int pairs_a_task = kPairsATile * num_column_tiles;
   const int num_units = item.num_blocks + (item.num_exact + kTokensPerBlock - 1) / kTokensPerBlock;
   const int first_unit = item.start_position / kTokensPerBlock;

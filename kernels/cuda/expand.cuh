@@ -23,48 +23,47 @@ struct PartFormat {
   static constexpr bool kNeedsPresence = kBits == 8;
 };
 
-// Selectors that place kept codes, copied often enough that look-ups of a warp do not collide in a
-// bank of shared memory.
+// Selectors that place kept codes in 8 slots: 256 entries, copied so that look-ups of a warp do not
+// collide in a bank of shared memory. For 8-byte entries 16 copies do; beside the large parts of
+// 16-bit codes there is room for 8.
 //
-// 8 slots at a time, 16 copies: entry m is for the mask byte m. `even` holds the codes of even rank
-// as bytes, `odd` those of odd rank; Permute(even, odd, entry.x) gives slots 0 .. 3 and
-// Permute(even, odd, entry.y) slots 4 .. 7. A slot without a code takes the replicated sign of the
-// last byte of `odd`, of rank 7: whoever uses the table must have made that byte positive unless
-// all 8 slots have codes. For that, bit 31 of entry.y is set if they all have, bit 30 if not. 4
-// slots of float16 at a time, 32 copies (second table, of 16 entries): Permute(h0, h1, entry) gives
-// slots 0 and 1, with entry >> 16 slots 2 and 3, from four halves in order of rank. A slot without
-// a code takes the last half, which then has no taker and must be zero.
-inline constexpr int kByteSelectorBytes = 256 * 16 * 8;
-inline constexpr int kHalfSelectorBytes = 16 * kLanes * 4;
+// Entry m is for the mask byte m, and for two words of 4 bytes each that hold the codes in order of
+// rank: even ranks in the first and odd ones in the second where kInterleaved, else ranks 0 .. 3
+// and 4 .. 7. Permute(first, second, entry.x) gives slots 0 .. 3 and Permute(first, second,
+// entry.y) slots 4 .. 7. A slot without a code takes the replicated sign of the last byte, of rank
+// 7: whoever uses the table must have made that byte positive unless all 8 slots have codes. For
+// that, bit 31 of entry.x is set if they all have, bit 30 of entry.y if not.
+template <bool kInterleaved>
+struct SelectorTable {
+  static constexpr int kCopies = kInterleaved ? 16 : 8;
+  static constexpr int kEntryBytes = kCopies * 8;
+  static constexpr int kBytes = 256 * kEntryBytes;
+};
 
-__device__ __forceinline__ uint2 ByteSelector(uint32_t mask) {
+template <bool kInterleaved>
+__device__ __forceinline__ uint2 SelectorOf(uint32_t mask) {
   uint32_t entry[2] = {mask == 0xff ? 1u << 31 : 0, mask == 0xff ? 0 : 1u << 30};
+#pragma unroll
   for (int slot = 0; slot < 8; ++slot) {
     const uint32_t rank = __popc(mask & ((1u << slot) - 1));
-    const uint32_t index = (mask >> slot & 1) != 0 ? (rank & 1) * 4 + rank / 2 : 0xf;
-    entry[slot / 4] |= index << (4 * (slot % 4));
+    const uint32_t index = kInterleaved ? (rank & 1) * 4 + rank / 2 : rank;
+    entry[slot / 4] |= ((mask >> slot & 1) != 0 ? index : 0xf) << (4 * (slot % 4));
   }
   return make_uint2(entry[0], entry[1]);
 }
 
-__device__ __forceinline__ uint32_t HalfSelector(uint32_t mask) {
-  uint32_t entry = 0;
-  for (int slot = 0; slot < 4; ++slot) {
-    const uint32_t rank = (mask >> slot & 1) != 0 ? __popc(mask & ((1u << slot) - 1)) : 3;
-    entry |= ((2 * rank + 1) << 4 | 2 * rank) << (8 * slot);
-  }
-  return entry;
-}
-
-// Fill the tables; the caller synchronises the thread block.
-__device__ __forceinline__ void FillByteSelectors(void* table) {
-  for (int i = threadIdx.x; i < 256 * 16; i += blockDim.x) {
-    static_cast<uint2*>(table)[i] = ByteSelector(i / 16);
-  }
-}
-__device__ __forceinline__ void FillHalfSelectors(void* table) {
-  for (int i = threadIdx.x; i < 16 * kLanes; i += blockDim.x) {
-    static_cast<uint32_t*>(table)[i] = HalfSelector(i / kLanes);
+// Fills a table; the caller synchronises the thread block.
+template <bool kInterleaved>
+__device__ __forceinline__ void FillSelectors(void* table) {
+  constexpr int kPairs = SelectorTable<kInterleaved>::kCopies / 2;
+  for (int i = threadIdx.x; i < 256; i += blockDim.x) {
+    const uint2 entry = SelectorOf<kInterleaved>(i);
+    uint4* copies = static_cast<uint4*>(table) + kPairs * i;
+    // Neighbouring threads begin at different copies: in different banks.
+#pragma unroll
+    for (int c = 0; c < kPairs; ++c) {
+      copies[(c + i) % kPairs] = make_uint4(entry.x, entry.y, entry.x, entry.y);
+    }
   }
 }
 
@@ -180,7 +179,7 @@ class Expander<PartFormat<kBits, true>, kHeadDim> {
                                       const void* selectors, uint32_t levels, int lane)
       : cursor_(part, lane),
         codes_(SharedAddress(part) + layout.code_offset),
-        selectors_(SharedAddress(selectors) + lane % 16 * 8),
+        selectors_(SharedAddress(selectors) + lane % Table::kCopies * 8),
         levels_(levels),
         bit_(static_cast<uint32_t>(cursor_.first_code() * kBits +
                                    lane / kLanesAGap * layout.gap_bits())) {}
@@ -216,6 +215,8 @@ class Expander<PartFormat<kBits, true>, kHeadDim> {
   }
 
  private:
+  using Table = SelectorTable<true>;
+
   __device__ __forceinline__ uint32_t WordAddress(uint32_t bit) const {
     return MultiplyAdd(ShiftRight<5>(bit), 4, codes_);
   }
@@ -228,7 +229,7 @@ class Expander<PartFormat<kBits, true>, kHeadDim> {
   // Places up to 8 codes that begin at bit 0 of `window`: slots 0 .. 3 and slots 4 .. 7.
   __device__ __forceinline__ void Row(uint32_t window, uint32_t mask, uint32_t& low,
                                       uint32_t& high) const {
-    const uint2 selector = LoadSelectors(mask * 128 + selectors_);
+    const uint2 selector = LoadSelectors(mask * Table::kEntryBytes + selectors_);
     uint32_t even;
     uint32_t odd;
     if constexpr (kBits == 2) {
@@ -248,7 +249,7 @@ class Expander<PartFormat<kBits, true>, kHeadDim> {
   __device__ __forceinline__ void Row(uint32_t window0, uint32_t window1, uint32_t mask,
                                       uint32_t& low, uint32_t& high, uint32_t& low_present,
                                       uint32_t& high_present) const {
-    const uint2 selector = LoadSelectors(mask * 128 + selectors_);
+    const uint2 selector = LoadSelectors(mask * Table::kEntryBytes + selectors_);
     const uint32_t even = Permute(window0, window1, 0x6420);
     const uint32_t odd = Permute(window0, window1, 0x7531);
     low_present = Permute(0x01010101, 0x01010101, selector.x);
@@ -302,42 +303,49 @@ class Expander<PartFormat<16, true>, kHeadDim> {
   __device__ __forceinline__ Expander(const uint8_t* part, const GpuPartLayout& layout,
                                       const void* selectors, uint32_t levels, int lane)
       : cursor_(part, lane),
-        codes_(part + layout.code_offset),
-        selectors_(static_cast<const uint32_t*>(selectors) + lane),
+        codes_(SharedAddress(part) + layout.code_offset),
+        selectors_(SharedAddress(selectors) + lane % Table::kCopies * 8),
         index_(static_cast<uint32_t>(cursor_.first_code() +
                                      lane / kLanesAGap * layout.gap_bits() / 16)) {}
 
   __device__ __forceinline__ void Tile(int tile, uint32_t (&rows)[2][4]) {
-    const uint32_t mask = cursor_.TileMask(tile);
-#pragma unroll
-    for (int quarter = 0; quarter < 4; ++quarter) {
-      const int slot = quarter % 2 * 2;
-      Four(mask >> (4 * quarter) & 0xf, rows[quarter / 2][slot], rows[quarter / 2][slot + 1]);
-    }
+    Row(cursor_.RowMask(tile, 0), rows[0]);
+    Row(cursor_.RowMask(tile, 1), rows[1]);
   }
 
  private:
-  // Places the next codes in four slots.
-  __device__ __forceinline__ void Four(uint32_t mask, uint32_t& low, uint32_t& high) {
-    const uint32_t count = __popc(mask);
-    const uint32_t* words = reinterpret_cast<const uint32_t*>(codes_) + (index_ >> 1);
-    const uint32_t odd = index_ & 1;
+  using Table = SelectorTable<false>;
+
+  // Low and high bytes go to their slots apart and meet there.
+  __device__ __forceinline__ void Row(uint32_t mask, uint32_t (&row)[4]) {
+    const uint2 selector = LoadSelectors(mask * Table::kEntryBytes + selectors_);
+    const uint32_t address = MultiplyAdd(ShiftRight<2>(index_), 8, codes_);
+    const uint32_t offset = index_ % 4;
+    const uint32_t end = offset + __popc(mask);
+    index_ += end - offset;
     // Fewer lanes that load mean fewer bank conflicts.
-    const uint32_t w0 = words[0];
-    const uint32_t w1 = count + odd > 2 ? words[1] : 0;
-    const uint32_t w2 = count + odd > 4 ? words[2] : 0;
-    const uint32_t h0 = __funnelshift_r(w0, w1, 16 * odd);
-    uint32_t h1 = __funnelshift_r(w1, w2, 16 * odd);
-    if (mask != 0xf) h1 &= 0xffff;
-    const uint32_t selector = selectors_[mask * kLanes];
-    low = Permute(h0, h1, selector);
-    high = Permute(h0, h1, selector >> 16);
-    index_ += count;
+    uint2 units[3] = {LoadSharedPair<0>(address), {0, 0}, {0, 0}};
+    if (end > 4) units[1] = LoadSharedPair<8>(address);
+    if (end > 8) units[2] = LoadSharedPair<16>(address);
+    const uint32_t positive = selector.x | 0x7fffffff;
+    const uint32_t low0 = __funnelshift_r(units[0].x, units[1].x, 8 * offset);
+    const uint32_t low1 = __funnelshift_r(units[1].x, units[2].x, 8 * offset) & positive;
+    const uint32_t high0 = __funnelshift_r(units[0].y, units[1].y, 8 * offset);
+    const uint32_t high1 = __funnelshift_r(units[1].y, units[2].y, 8 * offset) & positive;
+    const uint32_t low_bytes[2] = {Permute(low0, low1, selector.x),
+                                   Permute(low0, low1, selector.y)};
+    const uint32_t high_bytes[2] = {Permute(high0, high1, selector.x),
+                                    Permute(high0, high1, selector.y)};
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      row[2 * i] = Permute(low_bytes[i], high_bytes[i], 0x5140);
+      row[2 * i + 1] = Permute(low_bytes[i], high_bytes[i], 0x7362);
+    }
   }
 
   SparseCursor<kHeadDim> cursor_;
-  const uint8_t* codes_;
-  const uint32_t* selectors_;
+  uint32_t codes_;
+  uint32_t selectors_;
   uint32_t index_;
 };
 

@@ -20,6 +20,7 @@
 //              Otherwise one stream of bits: lanes ascending, of a lane tiles ascending, row g
 //              before row g + 8, slots ascending, kept ones alone. Every kLanesAGap lanes a gap of
 //              gap_bits() keeps lanes of an evenly filled block out of each other's memory banks.
+//              Of 16 bits, units of 4 codes have the 4 low bytes first, then the high ones.
 //              Codes of 4 and 8 bits have their highest bit flipped: two's complement.
 //   exponents  [head_dim] int8, as in the canonical block
 //   scales     [8 (g)][4][2] float16: token 16 * a + 8 * b + g at [g][a][b]
@@ -123,6 +124,12 @@ KVATTEND_HOST_DEVICE constexpr int DenseCodeBit(int bits, int tile, int lane, in
     default:  // 16 bits: [tile][row][lane], 8 halves each
       return ((tile * kTileRows + row) * kLanes + lane) * 128 + 16 * slot;
   }
+}
+
+// Where byte `byte` (0: low) of code number `index` of a sparse stream of 16 bits lies, among the
+// codes of a part.
+KVATTEND_HOST_DEVICE constexpr int SparseHalfByte(int index, int byte) {
+  return index / 4 * 8 + byte * 4 + index % 4;
 }
 
 // Index of a token's scale among the scales of a part.

@@ -6,6 +6,7 @@
 
 #include "kernels/cuda/attend.h"
 #include "kernels/cuda/ptx.cuh"
+#include "kernels/cuda/query_operands.cuh"
 
 namespace kvattend::cuda {
 
@@ -25,8 +26,7 @@ __global__ void __launch_bounds__(kMergeWarps* kLanes)
   const MergeTask task = launch.merges[blockIdx.x / num_pairs];
   const int pair = blockIdx.x % num_pairs;
   const AttendItem& item = launch.items[task.item];
-  const int group = item.num_query_heads / item.num_kv_heads;
-  const int token = (task.first_pair + pair) / group;
+  const int token = TokenOfPair(item, task.first_pair + pair);
   const int warp = threadIdx.x / kLanes;
   const int lane = threadIdx.x % kLanes;
   WaitForPrevious();
@@ -81,7 +81,7 @@ __global__ void __launch_bounds__(kMergeWarps* kLanes)
     total = fmaf(sums[w], weight, total);
     value = fmaf(outputs[w][channel], weight, value);
   }
-  const int head = task.kv_head * group + (task.first_pair + pair) % group;
+  const int head = task.kv_head * item.group + task.first_pair + pair - token * item.group;
   const int64_t row = static_cast<int64_t>(token) * item.num_query_heads + head;
   item.output[row * kHeadDim + channel] = value / total;
   constexpr float kLn2 = 0.6931471805599453f;
@@ -91,6 +91,12 @@ __global__ void __launch_bounds__(kMergeWarps* kLanes)
 // The launch does not wait for the kernel before: the merge kernel itself does.
 template <int kHeadDim>
 cudaError_t LaunchMerge(const AttendLaunch& launch, cudaStream_t stream) {
+  // The split of on-chip memory that the attend kernel needs: changing it would wait for an idle
+  // multiprocessor.
+  static const cudaError_t configured =
+      cudaFuncSetAttribute(MergeKernel<kHeadDim>, cudaFuncAttributePreferredSharedMemoryCarveout,
+                           cudaSharedmemCarveoutMaxShared);
+  if (configured != cudaSuccess) return configured;
   cudaLaunchAttribute attribute{};
   attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   attribute.val.programmaticStreamSerializationAllowed = 1;

@@ -62,6 +62,14 @@ __device__ __forceinline__ uint32_t LoadShared(uint32_t address) {
   asm volatile("ld.shared.u32 %0, [%1+%2];" : "=r"(x) : "r"(address), "n"(kOffset));
   return x;
 }
+template <int kOffset>
+__device__ __forceinline__ uint2 LoadSharedPair(uint32_t address) {
+  uint2 x;
+  asm volatile("ld.shared.v2.u32 {%0, %1}, [%2+%3];"
+               : "=r"(x.x), "=r"(x.y)
+               : "r"(address), "n"(kOffset));
+  return x;
+}
 // Of tables that do not change: free to move.
 __device__ __forceinline__ uint2 LoadSelectors(uint32_t address) {
   uint2 x;

@@ -14,14 +14,19 @@
 
 namespace kvattend::cuda {
 
+// The query token of pair `pair` of a KV head; the head within the group is what remains.
+__device__ __forceinline__ int TokenOfPair(const AttendItem& item, int pair) {
+  // One query token is the common case, and divisions are slow.
+  return item.num_query_tokens == 1 ? (pair >= item.group ? 1 : 0) : pair / item.group;
+}
+
 // Where the query of pair `pair` of a task begins; null where there is none.
 template <int kHeadDim>
 __device__ __forceinline__ const float* QueryOf(const AttendItem& item, const AttendTask& task,
                                                 int pair) {
-  const int group = item.num_query_heads / item.num_kv_heads;
-  const int token = (task.first_pair + pair) / group;
-  const int head = task.kv_head * group + (task.first_pair + pair) % group;
+  const int token = TokenOfPair(item, task.first_pair + pair);
   if (token >= item.num_query_tokens) return nullptr;
+  const int head = task.kv_head * item.group + task.first_pair + pair - token * item.group;
   return item.query + (static_cast<int64_t>(token) * item.num_query_heads + head) * kHeadDim;
 }
 

@@ -181,7 +181,8 @@ void AttendCase::Upload() {
                        .num_query_heads = spec_.num_kv_heads * spec_.group,
                        .num_kv_heads = spec_.num_kv_heads,
                        .start_position = session.start_position,
-                       .scale = 1.0f / std::sqrt(static_cast<float>(head_dim))});
+                       .scale = 1.0f / std::sqrt(static_cast<float>(head_dim)),
+                       .group = spec_.group});
       block += session.num_blocks;
       page += (session.num_exact + cuda::kTokensPerPage - 1) / cuda::kTokensPerPage;
     }

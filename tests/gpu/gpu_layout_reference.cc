@@ -57,7 +57,13 @@ std::vector<uint8_t> ToGpuPart(const CodecSpec& codec, VectorRole role, const ui
                 static_cast<size_t>((tile / 8 * cuda::kLanes + lane) * 4 + tile % 8 / 2);
             StoreBits(1, 1, word * 32 + static_cast<size_t>(tile % 2 * 16 + row * 8 + slot),
                       part.data());
-            StoreBits(code, layout.bits, stream_bit, codes);
+            if (layout.bits == 16) {
+              const int number = static_cast<int>(stream_bit / 16);
+              codes[cuda::SparseHalfByte(number, 0)] = static_cast<uint8_t>(code);
+              codes[cuda::SparseHalfByte(number, 1)] = static_cast<uint8_t>(code >> 8);
+            } else {
+              StoreBits(code, layout.bits, stream_bit, codes);
+            }
             stream_bit += static_cast<size_t>(layout.bits);
           } else {
             StoreBits(code, layout.bits,
