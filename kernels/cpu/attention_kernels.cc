@@ -64,9 +64,9 @@ class SplitKernel {
   void ScoreSegment(int s) {
     const Segment& segment = task_.segments[s];
     if (s + 1 < NumSegments()) {
-      Prefetch(task_.segments[s + 1].keys, *task_.keys);
+      Announce(task_.segments[s + 1].keys, *task_.keys);
     } else {
-      Prefetch(task_.segments[task_.first_segment].values, *task_.values);
+      Announce(task_.segments[task_.first_segment].values, *task_.values);
     }
     const Rows scores{scratch_.scores + s * kBlockTokens, kSplitTokens};
     if (segment.keys == nullptr) return ScorePages(segment, scores);
@@ -80,7 +80,7 @@ class SplitKernel {
   // Adds segment s's values, weighted by scratch.scores, to `output`.
   void AddValues(int s, Rows output) {
     const Segment& segment = task_.segments[s];
-    if (s + 1 < NumSegments()) Prefetch(task_.segments[s + 1].values, *task_.values);
+    Announce(s + 1 < NumSegments() ? task_.segments[s + 1].values : nullptr, *task_.values);
     const ConstRows weights{scratch_.scores + s * kBlockTokens, kSplitTokens};
     if (segment.values == nullptr) return AddPages(segment, weights, output);
 #if KVATTEND_AVX3_DL
@@ -92,11 +92,18 @@ class SplitKernel {
  private:
   int NumSegments() const { return static_cast<int>(task_.segments.size()); }
 
-  // Blocks lie anywhere, and each head's part is too short for the hardware to foresee.
-  static void Prefetch(const uint8_t* data, const NativePart& part) {
+  // Says which part comes next, so that its memory can be fetched while this one is worked on:
+  // blocks lie anywhere, and a head's part is too short for the hardware to foresee. Null: none.
+  void Announce(const uint8_t* data, const NativePart& part) {
+    next_ = data;
+    next_end_ = data == nullptr ? nullptr : data + part.layout.size_bytes;
+  }
+  // Fetches the next `size` bytes of the part announced.
+  void Prefetch(size_t size) {
     constexpr size_t kLine = 64;
-    if (data == nullptr) return;
-    for (size_t i = 0; i < part.layout.size_bytes; i += kLine) hwy::Prefetch(data + i);
+    for (size_t i = 0; i < size && next_ < next_end_; i += kLine, next_ += kLine) {
+      hwy::Prefetch(next_);
+    }
   }
 
   ConstRows queries() const { return {scratch_.queries, head_dim_}; }
@@ -124,7 +131,11 @@ class SplitKernel {
 
   // sums[row][lane] += the sum of weights[row][i] times the part's element (i, lane).
   void MultiplyPart(const NativePart& part, const uint8_t* data, ConstRows rows, Rows sums) {
+    // Evenly: more at a time than the core has buffers for would stop it.
+    const int num_chunks = kBlockTokens * head_dim_ / (kChunk * part.group_lanes());
+    const size_t prefetch = part.layout.size_bytes / num_chunks + 1;
     const auto multiply = [&](const auto& elements, int first, int lane) HWY_ATTR {
+      Prefetch(prefetch);
       MultiplyFloats(elements, kChunk, part.group_lanes(), task_.num_rows, rows.From(0, first),
                      sums.From(0, lane));
     };
@@ -176,6 +187,7 @@ class SplitKernel {
 
 #if KVATTEND_AVX3_DL
   void ScoreQuads(const Segment& segment, Rows scores) {
+    Prefetch(task_.keys->layout.size_bytes);
     MultiplyByExponents(segment);
     const PackedRows packed = PackedWeights(scratch_, head_dim_);
     PackRows(queries(), scratch_.multipliers,
@@ -185,6 +197,7 @@ class SplitKernel {
   }
 
   void AddQuads(const Segment& segment, ConstRows rows, Rows output) {
+    Prefetch(task_.values->layout.size_bytes);
     ExpandScales(*task_.values, segment.values, scratch_.scales);
     const PackedRows packed = PackedWeights(scratch_, kBlockTokens);
     // 15 bits of the block's largest probability are enough: errors of tokens do not add up.
@@ -198,6 +211,8 @@ class SplitKernel {
   const SplitTask& task_;
   AttentionScratch& scratch_;
   const int head_dim_;
+  const uint8_t* next_ = nullptr;
+  const uint8_t* next_end_ = nullptr;
 };
 
 void AttendSplit(const SplitTask& task, AttentionScratch& scratch, const SplitResult& result) {

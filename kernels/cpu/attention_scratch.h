@@ -10,7 +10,7 @@ namespace kvattend {
 
 // Reduction indices (channels of keys, tokens of values) that are expanded at a time to float16 or
 // float32, of 64 lanes: little enough for the first-level cache.
-inline constexpr int kChunk = 32;
+inline constexpr int kChunk = 16;
 
 struct AttentionScratch {
   // A part in quad order, one byte an element, and its codes as bytes before they are put in their

@@ -87,7 +87,7 @@ class DensePeer {
   }
 
   void Run(const Query& query) {
-    DenseAttend(cache_, query.data, query.scale, pool_, output_.data(), lse_.data());
+    DenseAttend(cache_, query.data, query.scale, pool_, &partials_, output_.data(), lse_.data());
   }
   const std::vector<float>& output() const { return output_; }
   double bytes() const { return 2.0 * num_tokens_ * kRowSize * sizeof(uint16_t); }
@@ -97,6 +97,7 @@ class DensePeer {
   Arena arena_;
   ThreadPool pool_;
   DenseCache cache_;
+  std::vector<DensePartial> partials_;
   std::vector<float> output_;
   std::vector<float> lse_;
 };

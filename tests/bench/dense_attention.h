@@ -7,6 +7,7 @@
 #define KVATTEND_TESTS_BENCH_DENSE_ATTENTION_H_
 
 #include <cstdint>
+#include <vector>
 
 #include "kernels/cpu/thread_pool.h"
 
@@ -23,10 +24,19 @@ struct DenseCache {
   const uint16_t* values = nullptr;
 };
 
+// What a thread computes of one KV head over some tokens.
+struct DensePartial {
+  static constexpr int kRows = 4;
+  float max[kRows];
+  float sum[kRows];
+  alignas(64) float output[kRows * 256];
+};
+
 // One query token: queries and output float32 [num_query_heads, head_dim], num_query_heads four
-// times num_kv_heads; lse [num_query_heads].
+// times num_kv_heads; lse [num_query_heads]. `partials` is memory to work in, to be kept for the
+// next call.
 void DenseAttend(const DenseCache& cache, const float* queries, float scale, ThreadPool& pool,
-                 float* output, float* lse);
+                 std::vector<DensePartial>* partials, float* output, float* lse);
 
 }  // namespace kvattend
 
