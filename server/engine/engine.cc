@@ -11,6 +11,7 @@
 #include "server/engine/executor.h"
 #include "server/engine/scores_operation.h"
 #include "server/engine/session_operations.h"
+#include "server/engine/staging_budget.h"
 #include "server/engine/truncate_operation.h"
 
 namespace kvattend {
@@ -19,7 +20,8 @@ class Engine::Impl {
  public:
   Impl(const EngineOptions& options, Backend* backend, EngineMetrics* metrics, Clock* clock)
       : metrics_(metrics),
-        backend_(backend),
+        backend_(*backend),
+        staging_(options.max_staging_bytes, backend, metrics),
         state_(options, backend, metrics, clock),
         executor_(options.max_queue_depth, metrics, clock) {
     PublishMemory(state_.memory_use());
@@ -48,7 +50,10 @@ class Engine::Impl {
     MutexLock lock(&mutex_);
     return memory_use_;
   }
-  Backend& backend() { return *backend_; }
+  absl::StatusOr<StagingBuffer> AllocateStaging(size_t size_bytes) {
+    return staging_.Allocate(size_bytes);
+  }
+  const Backend& backend() const { return backend_; }
 
  private:
   void PublishMemory(const MemoryUse& use) {
@@ -60,9 +65,11 @@ class Engine::Impl {
   }
 
   EngineMetrics* const metrics_;
-  Backend* const backend_;
+  const Backend& backend_;
   mutable Mutex mutex_;
   MemoryUse memory_use_ ABSL_GUARDED_BY(mutex_);
+  // Before the operations, whose tensors it counts.
+  StagingBudget staging_;
   // Of the executor's thread, once that runs.
   EngineState state_;
   // Last: it stops before what its operations use goes.
@@ -174,9 +181,7 @@ void Engine::RunStateless(EngineOp op, std::string codec,
 }
 
 absl::StatusOr<StagingBuffer> Engine::AllocateStaging(size_t size_bytes) {
-  absl::StatusOr<StagingBuffer> staging = impl_->backend().AllocateStaging(size_bytes);
-  if (!staging.ok()) return FromBackend(staging.status());
-  return staging;
+  return impl_->AllocateStaging(size_bytes);
 }
 
 MemoryUse Engine::memory_use() const { return impl_->memory_use(); }

@@ -68,7 +68,7 @@ class Engine {
   void RunStateless(EngineOp op, std::string codec, absl::AnyInvocable<absl::Status(Backend&)> work,
                     CallContext context, absl::AnyInvocable<void(absl::Status)> done);
 
-  // For the rpc layer's copies. From any thread.
+  // For the rpc layer's copies; as StagingBudget's. From any thread.
   absl::StatusOr<StagingBuffer> AllocateStaging(size_t size_bytes);
   // The last published figures. From any thread.
   MemoryUse memory_use() const;

@@ -22,6 +22,8 @@ namespace kvattend {
 struct EngineOptions {
   // Operations that may wait; one more is refused with UNAVAILABLE QUEUE_FULL.
   int max_queue_depth = 1024;
+  // What the tensors of requests may take together; more is refused likewise.
+  int64_t max_staging_bytes = int64_t{1} << 30;
   int64_t max_sessions = 100000;
   // Where the ids come from that the engine chooses; must be hard to guess. Called on the
   // executor's thread. Empty: std::random_device.

@@ -145,7 +145,7 @@ void PrometheusMetrics::AddEngineSeries() {
                          .Register(*registry_);
   auto& batch_size = BuildHistogram()
                          .Name("kvattend_batch_size")
-                         .Help("Items that the backend was given at once.")
+                         .Help("Items of a call.")
                          .Register(*registry_);
   for (int i = 0; i < kNumEngineOps; ++i) {
     const auto op = static_cast<EngineOp>(i);

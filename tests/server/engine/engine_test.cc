@@ -113,6 +113,23 @@ TEST_F(EngineTest, StagingFailuresHaveAReason) {
   EXPECT_EQ(ReasonOf(harness_.engine().AllocateStaging(100).status()), "OUT_OF_MEMORY");
 }
 
+TEST_F(EngineTest, BoundsTheMemoryOfWaitingRequests) {
+  EngineHarness harness(&backend_, {.max_staging_bytes = 100});
+  Engine& engine = harness.engine();
+  absl::StatusOr<StagingBuffer> first = engine.AllocateStaging(60);
+  ASSERT_TRUE(first.ok());
+  ASSERT_TRUE(engine.AllocateStaging(40).ok());
+  const absl::Status refused = engine.AllocateStaging(41).status();
+  EXPECT_EQ(refused.code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(ReasonOf(refused), "QUEUE_FULL");
+  EXPECT_TRUE(GetErrorDetails(refused).retry_after.has_value());
+  EXPECT_EQ(harness.metrics().Get().rejected[RejectReason::kQueueFull], 1);
+  *first = nullptr;
+  EXPECT_TRUE(engine.AllocateStaging(41).ok());
+  // Otherwise a large request would never be served.
+  EXPECT_TRUE(engine.AllocateStaging(1000).ok());
+}
+
 // Threads that each have a session and forks of it, and use the shared arena at once.
 TEST_F(EngineTest, ServesManyThreads) {
   constexpr int kThreads = 6;
