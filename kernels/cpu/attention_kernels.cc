@@ -187,23 +187,21 @@ class SplitKernel {
 
 #if KVATTEND_AVX3_DL
   void ScoreQuads(const Segment& segment, Rows scores) {
-    Prefetch(task_.keys->layout.size_bytes);
     MultiplyByExponents(segment);
     const PackedRows packed = PackedWeights(scratch_, head_dim_);
     PackRows(queries(), scratch_.multipliers,
              QueryUnitLimit(*task_.keys, scratch_.scales, task_.factor), task_.num_rows, packed);
-    MultiplyQuadPart(*task_.keys, segment.keys, scratch_, task_.num_rows, packed,
+    MultiplyQuadPart(*task_.keys, segment.keys, next_, scratch_, task_.num_rows, packed,
                      StoreScores{scores, packed.unit, scratch_.scales, task_.factor});
   }
 
   void AddQuads(const Segment& segment, ConstRows rows, Rows output) {
-    Prefetch(task_.values->layout.size_bytes);
     ExpandScales(*task_.values, segment.values, scratch_.scales);
     const PackedRows packed = PackedWeights(scratch_, kBlockTokens);
     // 15 bits of the block's largest probability are enough: errors of tokens do not add up.
     constexpr float kNoLimit = std::numeric_limits<float>::max();
     PackRows(rows, scratch_.scales, kNoLimit, task_.num_rows, packed);
-    MultiplyQuadPart(*task_.values, segment.values, scratch_, task_.num_rows, packed,
+    MultiplyQuadPart(*task_.values, segment.values, next_, scratch_, task_.num_rows, packed,
                      AddOutputs{output, packed.unit});
   }
 #endif

@@ -25,7 +25,7 @@ struct AttentionScratch {
   alignas(64) float queries[kMaxRows * kMaxHeadDim];
   alignas(64) float weights[kMaxRows * kMaxHeadDim];
   alignas(64) int8_t weight_bytes[kMaxRows * kMaxHeadDim * 3];
-  float weight_unit[kMaxRows];
+  alignas(64) float weight_unit[kMaxRows];
   int32_t weight_sum[kMaxRows];
   int32_t weight_top_sum[kMaxRows];
   uint64_t weight_top_quads[kMaxRows];

@@ -1,6 +1,5 @@
-// Expansion and integer products with the instructions that Highway has no name for: AVX-512 with
-// VBMI, VBMI2 and VNNI (its target AVX3_DL and those that include it). Compiled once for each
-// instruction set; empty but for KVATTEND_AVX3_DL where the target lacks them.
+// Integer products with AVX-512's VNNI, which Highway has no name for. Compiled once for each
+// instruction set; empty where KVATTEND_AVX3_DL is 0.
 #if defined(KVATTEND_KERNELS_CPU_AVX3_DL_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef KVATTEND_KERNELS_CPU_AVX3_DL_INL_H_
 #undef KVATTEND_KERNELS_CPU_AVX3_DL_INL_H_
@@ -16,152 +15,17 @@
 
 #include "hwy/highway.h"
 #include "kernels/cpu/attention_scratch.h"
+#include "kernels/cpu/avx3_dl_read-inl.h"
 #include "kernels/cpu/multiply-inl.h"
 #include "kernels/cpu/native_block.h"
 
-#undef KVATTEND_AVX3_DL
-#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3_DL
-#define KVATTEND_AVX3_DL 1
-
-#include <immintrin.h>
+#if KVATTEND_AVX3_DL
 
 // HWY_BEFORE_NAMESPACE() of Highway 1.0.3 has all but VNNI in 512 bits. What is called from other
 // files must not be forced inline: their functions lack it.
 HWY_PUSH_ATTRIBUTES(HWY_TARGET_STR ",avx512vnni")
 namespace kvattend {
 namespace HWY_NAMESPACE {
-
-// 64 bytes, byte i being f(i).
-struct ByteTable {
-  template <typename F>
-  explicit constexpr ByteTable(F f) {
-    for (int i = 0; i < 64; ++i) bytes[i] = static_cast<uint8_t>(f(i));
-  }
-  HWY_INLINE __m512i Load() const { return _mm512_load_si512(bytes); }
-  alignas(64) uint8_t bytes[64] = {};
-};
-
-// The stored bytes (see NativePart) of a group of 64 codes: one shift for each quarter (2 bits) or
-// half (4 bits) of the vector, then what the format makes of the lowest bits.
-template <int kBits>
-class GroupUnpacker;
-
-template <>
-class GroupUnpacker<2> {
- public:
-  explicit GroupUnpacker(const NativePart& part) : shifts_(kShifts.Load()) {
-    int32_t levels;
-    std::memcpy(&levels, part.levels, sizeof(levels));
-    levels_ = _mm512_set1_epi32(levels);
-  }
-  HWY_INLINE __m512i operator()(const uint8_t* group) const {
-    const __m512i packed =
-        _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(group)));
-    return _mm512_permutexvar_epi8(_mm512_multishift_epi64_epi8(shifts_, packed), levels_);
-  }
-
- private:
-  // Byte i: 8 bits from bit 8 * (i % 8) + 2 * (i / 16) on of its 64; the lowest two count.
-  static constexpr ByteTable kShifts{[](int i) { return 8 * (i % 8) + 2 * (i / 16); }};
-  __m512i shifts_;
-  __m512i levels_;
-};
-
-template <>
-class GroupUnpacker<4> {
- public:
-  explicit GroupUnpacker(const NativePart& part) : shifts_(kShifts.Load()) {}
-  HWY_INLINE __m512i operator()(const uint8_t* group) const {
-    const __m512i packed =
-        _mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(group)));
-    return _mm512_and_si512(_mm512_multishift_epi64_epi8(shifts_, packed), _mm512_set1_epi8(30));
-  }
-
- private:
-  // One bit before the code, so that it comes out doubled.
-  static constexpr ByteTable kShifts{[](int i) { return (8 * (i % 8) + 4 * (i / 32) + 63) % 64; }};
-  __m512i shifts_;
-};
-
-template <>
-class GroupUnpacker<8> {
- public:
-  explicit GroupUnpacker(const NativePart& part) {}
-  HWY_INLINE __m512i operator()(const uint8_t* group) const { return _mm512_loadu_si512(group); }
-};
-
-template <int kBits>
-HWY_INLINE void UnpackGroups(const NativePart& part, const uint8_t* data, uint8_t* codes) {
-  const GroupUnpacker<kBits> unpack(part);
-  data += part.layout.code_offset;
-  for (int g = 0; g < part.kept; ++g) {
-    _mm512_store_si512(codes + 64 * g, unpack(data + 8 * kBits * g));
-  }
-}
-
-// Reads the elements of a part in quad order, 64 at a time.
-template <int kBits>
-class DenseReader {
- public:
-  DenseReader(const NativePart& part, const uint8_t* data)
-      : unpack_(part), next_(data + part.layout.code_offset) {}
-  HWY_INLINE __m512i Next() {
-    const __m512i group = unpack_(next_);
-    next_ += 8 * kBits;
-    return group;
-  }
-
- private:
-  GroupUnpacker<kBits> unpack_;
-  const uint8_t* next_;
-};
-
-class SparseReader {
- public:
-  // Unpacks all codes to `codes` first: they are fewer than elements.
-  SparseReader(const NativePart& part, const uint8_t* data, uint8_t* codes)
-      : pruned_(_mm512_set1_epi8(static_cast<char>(part.level_offset))),
-        next_word_(data + part.layout.bitmap_offset),
-        next_code_(codes) {
-    if (part.bits == 2) UnpackGroups<2>(part, data, codes);
-    if (part.bits == 4) UnpackGroups<4>(part, data, codes);
-  }
-  HWY_INLINE __m512i Next() {
-    uint64_t word;
-    std::memcpy(&word, next_word_, sizeof(word));
-    const __m512i group =
-        _mm512_mask_expand_epi8(pruned_, _cvtu64_mask64(word), _mm512_loadu_si512(next_code_));
-    next_word_ += sizeof(word);
-    next_code_ += std::popcount(word);
-    return group;
-  }
-
- private:
-  __m512i pruned_;
-  const uint8_t* next_word_;
-  const uint8_t* next_code_;
-};
-
-// Float16 elements of the bitmap words first_word .. last_word - 1 of a part in plain order;
-// returns the index of the code after theirs. Reads nothing past the codes: expanding loads touch
-// only what they need.
-inline int ExpandHalves(const NativePart& part, const uint8_t* data, int first_word, int last_word,
-                        int next_code, uint16_t* halves) {
-  const uint8_t* const bitmaps = data + part.layout.bitmap_offset;
-  const uint8_t* const codes = data + part.layout.code_offset;
-  // Hidden from the compiler, which would choose the zeroing form: on Zen 5 that waits for the old
-  // value of its destination.
-  __m512i zero = _mm512_setzero_si512();
-  asm("" : "+v"(zero));
-  for (int half = 2 * first_word; half < 2 * last_word; ++half, halves += 32) {
-    uint32_t word;
-    std::memcpy(&word, bitmaps + 4 * half, sizeof(word));
-    _mm512_storeu_si512(
-        halves, _mm512_mask_expandloadu_epi16(zero, _cvtu32_mask32(word), codes + 2 * next_code));
-    next_code += std::popcount(word);
-  }
-  return next_code;
-}
 
 // Rows of integer weights as planes of signed bytes: a weight is (65536 * top + 256 * high + low) *
 // unit[r]. Row r begins at bytes + 3 * num_reduced * r with its high plane, then low, then top.
@@ -212,66 +76,101 @@ struct Planes {
   __m512i top;
 };
 
-// Rounds the products of weights and multipliers to integers times a unit: the largest is 32639 of
-// them, or more where unit_limit asks for a smaller unit. 32639 = 127 * 257 is the most that the
-// planes high and low hold, 127 * 65793 with top; near that, float32's rounding of the unit and its
-// inverse moves the largest by up to 2.
+// Lane r: the largest magnitude of row r's weights times multipliers, for up to 16 rows.
 template <int kReduced>
-HWY_INLINE void PackRow(const float* weights, const float* multipliers, float unit_limit,
-                        PackedRows row) {
-  constexpr float kMaxWeight = 127.0f * 257.0f;
-  constexpr float kMaxTopWeight = 127.0f * 65793.0f - 4.0f;
-  constexpr int kVectors = kReduced / 16;
-  __m512 x[kVectors];
-  __m512 max = _mm512_setzero_ps();
-  KVATTEND_UNROLL
-  for (int v = 0; v < kVectors; ++v) {
-    x[v] = _mm512_mul_ps(_mm512_loadu_ps(weights + 16 * v), _mm512_load_ps(multipliers + 16 * v));
-    max = _mm512_max_ps(max, _mm512_abs_ps(x[v]));
+HWY_INLINE __m512 FindLargest(ConstRows weights, const float* multipliers, int num_rows) {
+  __m512 largest = _mm512_setzero_ps();
+  for (int r = 0; r < num_rows; ++r) {
+    const float* const row = weights.From(r, 0).data;
+    __m512 max = _mm512_setzero_ps();
+    for (int i = 0; i < kReduced; i += 16) {
+      const __m512 x = _mm512_mul_ps(_mm512_loadu_ps(row + i), _mm512_load_ps(multipliers + i));
+      max = _mm512_max_ps(max, _mm512_abs_ps(x));
+    }
+    // Not through memory: a vector load after the rows' scalar stores would wait for them all.
+    largest = _mm512_mask_mov_ps(largest, static_cast<__mmask16>(1u << r),
+                                 _mm512_set1_ps(_mm512_reduce_max_ps(max)));
   }
-  const float largest = _mm512_reduce_max_ps(max);
-  const float unit = std::max(std::min(largest * (1.0f / kMaxWeight), unit_limit),
-                              largest * (1.0f / kMaxTopWeight));
+  return largest;
+}
+
+// Units for the largest magnitudes: the largest weight is 32639 of them, or more where unit_limit
+// asks for a smaller unit. 32639 = 127 * 257 is the most that the planes high and low hold,
+// 127 * 65793 with top.
+HWY_INLINE __m512 ChooseUnits(__m512 largest, float unit_limit) {
+  constexpr float kMaxWeight = 127.0f * 257.0f;
+  // Less a little: near it, float32's rounding of unit and inverse moves the largest by up to 2.
+  constexpr float kMaxTopWeight = 127.0f * 65793.0f - 4.0f;
+  const __m512 coarse = _mm512_min_ps(_mm512_mul_ps(largest, _mm512_set1_ps(1.0f / kMaxWeight)),
+                                      _mm512_set1_ps(unit_limit));
+  const __m512 fine = _mm512_mul_ps(largest, _mm512_set1_ps(1.0f / kMaxTopWeight));
+  const __m512 units = _mm512_max_ps(coarse, fine);
   // The inverse of a subnormal could overflow; such weights are nothing beside any score.
-  const bool is_normal = unit >= std::numeric_limits<float>::min();
-  const __m512 inverse = _mm512_set1_ps(is_normal ? 1.0f / unit : 0.0f);
+  const __mmask16 is_normal =
+      _mm512_cmp_ps_mask(units, _mm512_set1_ps(std::numeric_limits<float>::min()), _CMP_GE_OQ);
+  return _mm512_maskz_mov_ps(is_normal, units);
+}
+
+// Rounds the products of weights and multipliers to integers times the row's unit.
+template <int kReduced>
+HWY_INLINE void PackRow(const float* weights, const float* multipliers, float inverse,
+                        PackedRows row) {
+  const __m512 scale = _mm512_set1_ps(inverse);
   const __m512i ones = _mm512_set1_epi8(1);
   __m512i high_sum = _mm512_setzero_si512();
   __m512i low_sum = _mm512_setzero_si512();
   __m512i top_sum = _mm512_setzero_si512();
   uint64_t top_quads = 0;
   KVATTEND_UNROLL
-  for (int v = 0; v < kVectors; v += 4) {
+  for (int i = 0; i < kReduced; i += 64) {
     __m512i biased[4];
     KVATTEND_UNROLL
     for (int j = 0; j < 4; ++j) {
-      const __m512i rounded = _mm512_cvtps_epi32(_mm512_mul_ps(x[v + j], inverse));
+      const int at = i + 16 * j;
+      const __m512 x =
+          _mm512_mul_ps(_mm512_loadu_ps(weights + at), _mm512_load_ps(multipliers + at));
+      const __m512i rounded = _mm512_cvtps_epi32(_mm512_mul_ps(x, scale));
       biased[j] = _mm512_add_epi32(rounded, _mm512_set1_epi32(0x8080));
     }
     const Planes planes(biased);
-    _mm512_store_si512(row.bytes + 16 * v, planes.high);
-    _mm512_store_si512(row.bytes + kReduced + 16 * v, planes.low);
-    _mm512_store_si512(row.bytes + 2 * kReduced + 16 * v, planes.top);
+    _mm512_store_si512(row.bytes + i, planes.high);
+    _mm512_store_si512(row.bytes + kReduced + i, planes.low);
+    _mm512_store_si512(row.bytes + 2 * kReduced + i, planes.top);
     high_sum = _mm512_dpbusd_epi32(high_sum, ones, planes.high);
     low_sum = _mm512_dpbusd_epi32(low_sum, ones, planes.low);
     top_sum = _mm512_dpbusd_epi32(top_sum, ones, planes.top);
-    top_quads |= uint64_t{_mm512_test_epi32_mask(planes.top, planes.top)} << (4 * v);
+    top_quads |= uint64_t{_mm512_test_epi32_mask(planes.top, planes.top)} << (i / 4);
   }
-  *row.unit = is_normal ? unit : 0.0f;
   *row.sum = _mm512_reduce_add_epi32(_mm512_add_epi32(_mm512_slli_epi32(high_sum, 8), low_sum));
   *row.top_sum = top_quads == 0 ? 0 : _mm512_reduce_add_epi32(top_sum);
   *row.top_quads = top_quads;
 }
 
-// `multipliers` has as many elements as a row.
+template <int kReduced>
+HWY_INLINE void PackRowsOf(ConstRows weights, const float* multipliers, float unit_limit,
+                           int num_rows, PackedRows rows) {
+  for (int first = 0; first < num_rows; first += 16) {
+    const int count = std::min(num_rows - first, 16);
+    const ConstRows group = weights.From(first, 0);
+    const __m512 units = ChooseUnits(FindLargest<kReduced>(group, multipliers, count), unit_limit);
+    const __mmask16 is_zero = _mm512_cmp_ps_mask(units, _mm512_setzero_ps(), _CMP_EQ_OQ);
+    alignas(64) float inverse[16];
+    _mm512_store_ps(inverse,
+                    _mm512_mask_div_ps(units, _knot_mask16(is_zero), _mm512_set1_ps(1.0f), units));
+    _mm512_store_ps(rows.unit + first, units);
+    for (int r = 0; r < count; ++r) {
+      PackRow<kReduced>(group.From(r, 0).data, multipliers, inverse[r], rows.From(first + r));
+    }
+  }
+}
+
+// `multipliers` has as many elements as a row. The largest products are found for all rows first:
+// one row after the other would wait for a long chain of dependent instructions each time.
 inline void PackRows(ConstRows weights, const float* multipliers, float unit_limit, int num_rows,
                      PackedRows rows) {
-  for (int r = 0; r < num_rows; ++r) {
-    const float* const row = weights.From(r, 0).data;
-    if (rows.num_reduced == 64) PackRow<64>(row, multipliers, unit_limit, rows.From(r));
-    if (rows.num_reduced == 128) PackRow<128>(row, multipliers, unit_limit, rows.From(r));
-    if (rows.num_reduced == 256) PackRow<256>(row, multipliers, unit_limit, rows.From(r));
-  }
+  if (rows.num_reduced == 64) PackRowsOf<64>(weights, multipliers, unit_limit, num_rows, rows);
+  if (rows.num_reduced == 128) PackRowsOf<128>(weights, multipliers, unit_limit, num_rows, rows);
+  if (rows.num_reduced == 256) PackRowsOf<256>(weights, multipliers, unit_limit, num_rows, rows);
 }
 
 // Reads a lane group of a part in quad order that has been expanded.
@@ -313,10 +212,38 @@ HWY_INLINE void MultiplyQuads(const __m512i (&x)[kQuadVectors], const int8_t* qu
   }
 }
 
+// Reads elements for the first time: keeps them in the tile for further rows, and fetches the part
+// that comes next on the way, evenly, as more at a time than the core has buffers for would stop
+// it.
+template <typename Reader>
+class FirstReader {
+ public:
+  FirstReader(const Reader& reader, uint8_t* tile, const NativePart& part, const uint8_t* upcoming)
+      : reader_(reader),
+        next_(tile),
+        // Somewhere harmless where nothing comes next.
+        upcoming_(upcoming == nullptr ? tile : upcoming),
+        step_(upcoming == nullptr ? 0 : part.layout.size_bytes / part.head_dim + 1) {}
+  HWY_INLINE __m512i Next() {
+    const __m512i group = reader_.Next();
+    _mm512_store_si512(next_, group);
+    next_ += 64;
+    _mm_prefetch(reinterpret_cast<const char*>(upcoming_), _MM_HINT_T0);
+    upcoming_ += step_;
+    return group;
+  }
+
+ private:
+  Reader reader_;
+  uint8_t* next_;
+  const uint8_t* upcoming_;
+  size_t step_;
+};
+
 // Gives store(row, vector, products) the products, in units of the row, of kNumRows rows and the
-// lane group that `reader` reads; writes what it reads to `tile` where kStoreTile.
-template <int kNumRows, bool kStoreTile, typename Reader, typename Store>
-HWY_INLINE void MultiplyLaneGroup(const NativePart& part, Reader& reader, uint8_t* tile,
+// lane group that `reader` reads, which is or comes to be in `tile`.
+template <int kNumRows, typename Reader, typename Store>
+HWY_INLINE void MultiplyLaneGroup(const NativePart& part, Reader& reader, const uint8_t* tile,
                                   PackedRows weights, const Store& store) {
   Reader next = reader;  // in registers
   QuadSums<kNumRows> high;
@@ -336,10 +263,6 @@ HWY_INLINE void MultiplyLaneGroup(const NativePart& part, Reader& reader, uint8_
   for (int i = 0; i < num_reduced; i += 4) {
     const __m512i first = next.Next();
     const __m512i x[kQuadVectors] = {first, next.Next()};
-    if constexpr (kStoreTile) {
-      KVATTEND_UNROLL
-      for (int v = 0; v < kQuadVectors; ++v) _mm512_store_si512(tile + 32 * i + 64 * v, x[v]);
-    }
     MultiplyQuads<kNumRows>(x, weights.bytes + i, row_bytes, high);
     MultiplyQuads<kNumRows>(x, weights.bytes + num_reduced + i, row_bytes, low);
   }
@@ -417,55 +340,52 @@ constexpr int kQuadRows = 4;  // whose sums, with their weights, fit in register
 
 // The same for 1 to kQuadRows rows. Not a lambda in the caller: clang gives those HWY_ATTR's
 // instruction set, which lacks VNNI.
-template <bool kStoreTile, typename Reader, typename Store>
+template <typename Reader, typename Store>
 HWY_INLINE void MultiplyLaneGroup(int num_rows, const NativePart& part, Reader& reader,
-                                  uint8_t* tile, PackedRows weights, const Store& store) {
-  if (num_rows == 1) MultiplyLaneGroup<1, kStoreTile>(part, reader, tile, weights, store);
-  if (num_rows == 2) MultiplyLaneGroup<2, kStoreTile>(part, reader, tile, weights, store);
-  if (num_rows == 3) MultiplyLaneGroup<3, kStoreTile>(part, reader, tile, weights, store);
-  if (num_rows == 4) MultiplyLaneGroup<4, kStoreTile>(part, reader, tile, weights, store);
+                                  const uint8_t* tile, PackedRows weights, const Store& store) {
+  if (num_rows == 1) MultiplyLaneGroup<1>(part, reader, tile, weights, store);
+  if (num_rows == 2) MultiplyLaneGroup<2>(part, reader, tile, weights, store);
+  if (num_rows == 3) MultiplyLaneGroup<3>(part, reader, tile, weights, store);
+  if (num_rows == 4) MultiplyLaneGroup<4>(part, reader, tile, weights, store);
 }
 
 template <typename Reader, typename Store>
-HWY_NOINLINE void MultiplyWith(const NativePart& part, Reader reader, uint8_t* tile, int num_rows,
+HWY_NOINLINE void MultiplyWith(const NativePart& part, const Reader& reader,
+                               const uint8_t* upcoming, uint8_t* tile, int num_rows,
                                PackedRows weights, const Store& store) {
+  FirstReader<Reader> first(reader, tile, part, upcoming);
   const int group_bytes = part.num_reduced() * part.group_lanes();
-  // The first rows while the elements come in, the others from the tile.
   for (int lane = 0; lane < part.num_lanes(); lane += part.group_lanes(), tile += group_bytes) {
-    MultiplyLaneGroup<true>(std::min(num_rows, kQuadRows), part, reader, tile, weights,
-                            store.From(0, lane));
+    MultiplyLaneGroup(std::min(num_rows, kQuadRows), part, first, tile, weights,
+                      store.From(0, lane));
     for (int r = kQuadRows; r < num_rows; r += kQuadRows) {
       TileReader again(tile);
-      MultiplyLaneGroup<false>(std::min(num_rows - r, kQuadRows), part, again, tile,
-                               weights.From(r), store.From(r, lane));
+      MultiplyLaneGroup(std::min(num_rows - r, kQuadRows), part, again, tile, weights.From(r),
+                        store.From(r, lane));
     }
   }
 }
 
 // Gives store(row, vector, products) the products of a part's levels with num_rows rows of weights,
-// in units of the rows. A row's products do not depend on the others.
+// in units of the rows. A row's products do not depend on the others. `upcoming` is a part of the
+// same kind that is wanted next, or null.
 template <typename Store>
-void MultiplyQuadPart(const NativePart& part, const uint8_t* data, AttentionScratch& scratch,
-                      int num_rows, PackedRows weights, const Store& store) {
-  uint8_t* const tile = scratch.tile;
-  if (part.is_sparse()) {
-    const SparseReader reader(part, data, scratch.codes);
-    MultiplyWith(part, reader, tile, num_rows, weights, store);
-  } else if (part.bits == 2) {
-    MultiplyWith(part, DenseReader<2>(part, data), tile, num_rows, weights, store);
-  } else if (part.bits == 4) {
-    MultiplyWith(part, DenseReader<4>(part, data), tile, num_rows, weights, store);
-  } else {
-    MultiplyWith(part, DenseReader<8>(part, data), tile, num_rows, weights, store);
-  }
+void MultiplyQuadPart(const NativePart& part, const uint8_t* data, const uint8_t* upcoming,
+                      AttentionScratch& scratch, int num_rows, PackedRows weights,
+                      const Store& store) {
+  const auto multiply = [&](const auto& reader) {
+    MultiplyWith(part, reader, upcoming, scratch.tile, num_rows, weights, store);
+  };
+  if (part.is_sparse()) return multiply(SparseReader(part, data, scratch.codes));
+  if (part.bits == 2) return multiply(DenseReader<2>(part, data));
+  if (part.bits == 4) return multiply(DenseReader<4>(part, data));
+  multiply(DenseReader<8>(part, data));
 }
 
 }  // namespace HWY_NAMESPACE
 }  // namespace kvattend
 HWY_POP_ATTRIBUTES
 
-#else
-#define KVATTEND_AVX3_DL 0
-#endif  // AVX3_DL
+#endif  // KVATTEND_AVX3_DL
 
 #endif  // KVATTEND_KERNELS_CPU_AVX3_DL_INL_H_

@@ -32,8 +32,7 @@ inline void ExpandExponents(const int8_t* exponents, int count, float* multiplie
     const auto e = hn::PromoteTo(di, hn::LoadU(d8, exponents + i));
     const auto power =
         hn::BitCast(d, hn::ShiftLeft<23>(hn::Add(hn::ShiftRight<1>(e), hn::Set(di, 127))));
-    const auto is_odd =
-        hn::MaskFromVec(hn::BitCast(d, hn::VecFromMask(di, hn::Eq(hn::And(e, one), one))));
+    const auto is_odd = hn::RebindMask(d, hn::Eq(hn::And(e, one), one));
     const auto root = hn::IfThenElse(is_odd, hn::Set(d, 1.41421356f), hn::Set(d, 1.0f));
     hn::StoreU(hn::Mul(power, root), d, multipliers + i);
   }

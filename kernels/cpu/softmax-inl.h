@@ -52,7 +52,11 @@ inline void SoftmaxRow(float* scores, int first, int last, int begin, int end, f
   std::fill(scores + first, scores + begin, kLowest);
   std::fill(scores + end, scores + last, kLowest);
   auto max_lanes = hn::Set(d, kLowest);
-  for (int i = first; i < last; i += n) max_lanes = hn::Max(max_lanes, hn::Load(d, scores + i));
+  for (int i = first; i < last; i += 4 * n) {
+    const auto a = hn::Max(hn::Load(d, scores + i), hn::Load(d, scores + i + n));
+    const auto b = hn::Max(hn::Load(d, scores + i + 2 * n), hn::Load(d, scores + i + 3 * n));
+    max_lanes = hn::Max(max_lanes, hn::Max(a, b));
+  }
   *max = hn::GetLane(hn::MaxOfLanes(d, max_lanes));
   *sum = 0.0f;
   if (*max == kLowest) {
