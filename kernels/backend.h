@@ -2,7 +2,8 @@
 //
 // The caller (server/engine, server/store) owns the bookkeeping: which units of the arena belong to
 // whom. A backend gets offsets and does the maths. Two kinds of unit live in the arena:
-//   block  64 tokens x all KV heads of one layer, compressed; BlockBytes() long; opaque, in whatever
+//   block  64 tokens x all KV heads of one layer, compressed; BlockBytes() long; opaque, in
+//   whatever
 //          layout the backend likes (ReadBlocks gives the canonical form)
 //   page   16 tokens x all KV heads of one layer, exact float16; PageBytes() long; opaque too
 //
@@ -44,6 +45,11 @@ struct DeviceInfo {
   std::string name;
 };
 
+struct DeviceMemory {
+  uint64_t used_bytes = 0;
+  uint64_t total_bytes = 0;
+};
+
 // Host memory that the device reads and writes directly; 64-byte aligned, not zeroed.
 using StagingBuffer = std::unique_ptr<std::byte[], std::function<void(std::byte*)>>;
 
@@ -53,8 +59,8 @@ struct LayerShape {
   CodecSpec codec;
 };
 
-// Compresses 64 consecutive tokens into a block. The first `num_paged` tokens come from pages (token
-// t from slot t % 16 of page t / 16), the others from staging.
+// Compresses 64 consecutive tokens into a block. The first `num_paged` tokens come from pages
+// (token t from slot t % 16 of page t / 16), the others from staging.
 struct CompressTask {
   LayerShape shape;
   uint64_t block = 0;
@@ -144,6 +150,10 @@ class Backend {
   Backend& operator=(const Backend&) = delete;
 
   virtual const DeviceInfo& device() const = 0;
+  // UNAVAILABLE, saying why, once the device has failed for good: all calls fail from then on.
+  virtual absl::Status health() const { return absl::OkStatus(); }
+  // Of the device, by all who use it; 0 where the device has no memory of its own.
+  virtual DeviceMemory device_memory() const { return {}; }
   // The arena's size; offsets of units lie below it, multiples of kUnitAlignment.
   static constexpr size_t kUnitAlignment = 256;
   virtual uint64_t arena_bytes() const = 0;

@@ -126,7 +126,17 @@ void ForEachNonzero(const Tiles& tiles, Visit visit) {
   }
 }
 
-absl::Status CheckDense(const TileSpec& spec, absl::Span<const uint16_t> dense) {
+// Products take values as float16, as the original kernels do for their tensor cores; a level may
+// lie beyond its tile's values, and so beyond float16.
+double AsFactor(float value) { return HalfToFloat(FloatToHalfSaturating(value)); }
+
+std::vector<float> RoundToFloat(const std::vector<double>& sums) {
+  return std::vector<float>(sums.begin(), sums.end());
+}
+
+}  // namespace
+
+absl::Status ValidateDense(const TileSpec& spec, absl::Span<const uint16_t> dense) {
   KVATTEND_RETURN_IF_ERROR(ValidateTileSpec(spec));
   if (static_cast<int64_t>(dense.size()) != spec.dense_elements()) {
     return absl::InvalidArgumentError(
@@ -137,8 +147,8 @@ absl::Status CheckDense(const TileSpec& spec, absl::Span<const uint16_t> dense) 
   return absl::InvalidArgumentError(absl::StrCat("dense[", bad - dense.begin(), "]: not finite"));
 }
 
-absl::Status CheckOperand(const Tiles& tiles, TileRole role, absl::string_view operand, size_t size,
-                          int64_t expected_per_row) {
+absl::Status ValidateOperand(const Tiles& tiles, TileRole role, absl::string_view operand,
+                             size_t size, int64_t expected_per_row) {
   KVATTEND_RETURN_IF_ERROR(ValidateTiles(tiles));
   if (tiles.spec.role != role) {
     return absl::InvalidArgumentError(absl::StrCat(
@@ -150,18 +160,8 @@ absl::Status CheckOperand(const Tiles& tiles, TileRole role, absl::string_view o
       absl::StrCat(operand, ": expected ", expected, " values, got ", size));
 }
 
-// Products take values as float16, as the original kernels do for their tensor cores; a level may
-// lie beyond its tile's values, and so beyond float16.
-double AsFactor(float value) { return HalfToFloat(FloatToHalfSaturating(value)); }
-
-std::vector<float> RoundToFloat(const std::vector<double>& sums) {
-  return std::vector<float>(sums.begin(), sums.end());
-}
-
-}  // namespace
-
 absl::StatusOr<Tiles> CompressTiles(const TileSpec& spec, absl::Span<const uint16_t> dense) {
-  KVATTEND_RETURN_IF_ERROR(CheckDense(spec, dense));
+  KVATTEND_RETURN_IF_ERROR(ValidateDense(spec, dense));
   const int64_t row_elements = spec.num_tokens * spec.head_dim;
   Tiles tiles;
   tiles.spec = spec;
@@ -199,7 +199,7 @@ absl::StatusOr<std::vector<float>> TileScores(const Tiles& key_tiles,
                                               absl::Span<const uint16_t> queries) {
   const TileSpec& spec = key_tiles.spec;
   KVATTEND_RETURN_IF_ERROR(
-      CheckOperand(key_tiles, TileRole::kKey, "queries", queries.size(), spec.head_dim));
+      ValidateOperand(key_tiles, TileRole::kKey, "queries", queries.size(), spec.head_dim));
   std::vector<double> sums(spec.batch * spec.num_tokens, 0.0);
   ForEachNonzero(key_tiles, [&](int64_t row, int64_t element, float value) {
     const int64_t token = element / spec.head_dim;
@@ -214,7 +214,7 @@ absl::StatusOr<std::vector<float>> TileOutputs(const Tiles& value_tiles,
                                                absl::Span<const float> weights) {
   const TileSpec& spec = value_tiles.spec;
   KVATTEND_RETURN_IF_ERROR(
-      CheckOperand(value_tiles, TileRole::kValue, "weights", weights.size(), spec.num_tokens));
+      ValidateOperand(value_tiles, TileRole::kValue, "weights", weights.size(), spec.num_tokens));
   std::vector<double> sums(spec.batch * spec.head_dim, 0.0);
   ForEachNonzero(value_tiles, [&](int64_t row, int64_t element, float value) {
     const int64_t token = element / spec.head_dim;

@@ -9,18 +9,29 @@
 #ifndef KVATTEND_KERNELS_MUSTAFAR_TILE_CODEC_H_
 #define KVATTEND_KERNELS_MUSTAFAR_TILE_CODEC_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "kernels/mustafar/tiles.h"
 
 namespace kvattend::mustafar {
 
-// `dense` is float16 [batch, num_tokens, head_dim]. Zeros are left out, nothing is pruned.
 // INVALID_ARGUMENT where ValidateTileSpec refuses the spec, the size of `dense` is not the spec's,
 // or a value is not finite.
+absl::Status ValidateDense(const TileSpec& spec, absl::Span<const uint16_t> dense);
+
+// INVALID_ARGUMENT where ValidateTiles refuses the tiles, they are of the other role, or `size`, of
+// what `operand` names, is not batch * expected_per_row.
+absl::Status ValidateOperand(const Tiles& tiles, TileRole role, absl::string_view operand,
+                             size_t size, int64_t expected_per_row);
+
+// `dense` is float16 [batch, num_tokens, head_dim]. Zeros are left out, nothing is pruned.
+// INVALID_ARGUMENT as ValidateDense.
 absl::StatusOr<Tiles> CompressTiles(const TileSpec& spec, absl::Span<const uint16_t> dense);
 
 // The dense tensor, float32 [batch, num_tokens, head_dim]. A -0.0 comes back as 0.0.

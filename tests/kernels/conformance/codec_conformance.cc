@@ -25,6 +25,7 @@ class CodecConformanceTest : public BackendConformanceTest {
   }
 };
 
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(CodecConformanceTest);
 INSTANTIATE_TEST_SUITE_P(Backends, CodecConformanceTest, ::testing::ValuesIn(ConformanceBackends()),
                          [](const auto& info) { return info.param.name; });
 

@@ -23,6 +23,11 @@ struct ConformanceBackend {
   // num_threads: as many as that on the host, where the backend computes there.
   std::function<absl::StatusOr<std::unique_ptr<Backend>>(uint64_t arena_bytes, int num_threads)>
       create;
+  // Of attention: of a row's output relative to its largest element, and of the LSE.
+  double tolerance = 3e-4;
+  // The same where scores are in the hundreds: a backend that rounds queries is off by a share of
+  // the score.
+  double large_score_tolerance = 3e-4;
 };
 std::ostream& operator<<(std::ostream& out, const ConformanceBackend& backend);
 

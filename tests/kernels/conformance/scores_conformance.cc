@@ -71,6 +71,7 @@ class ScoresConformanceTest : public BackendConformanceTest {
   }
 };
 
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(ScoresConformanceTest);
 INSTANTIATE_TEST_SUITE_P(Backends, ScoresConformanceTest,
                          ::testing::ValuesIn(ConformanceBackends()),
                          [](const auto& info) { return info.param.name; });
