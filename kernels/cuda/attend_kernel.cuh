@@ -47,9 +47,12 @@ class AttendWarp {
   static constexpr bool kIntKeys = KeyFormat::kBits < 16;
   static constexpr bool kIntValues = ValueFormat::kBits < 16;
   static constexpr int kQueryScratchBytes = QueryTile<kHeadDim>::kScratchBytes;
-  static constexpr int kScratchBytes =
+  // Operands are exchanged in the first bytes; int8 keys keep the queries in the others.
+  static constexpr int kQueryOffset =
       kColumnTiles *
       (kQueryScratchBytes > kWeightScratchBytes ? kQueryScratchBytes : kWeightScratchBytes);
+  static constexpr int kKeptQueryBytes = kIntKeys ? QueryTile<kHeadDim>::kKeptBytes : 0;
+  static constexpr int kScratchBytes = kQueryOffset + kColumnTiles * kKeptQueryBytes;
 
   __device__ __forceinline__ AttendWarp(const AttendParams& params, uint8_t* key_buffer,
                                         uint8_t* value_buffer, uint8_t* scratch, uint64_t* barriers,
@@ -129,7 +132,8 @@ class AttendWarp {
 #pragma unroll
     for (int n = 0; n < kColumnTiles; ++n) {
       const float largest =
-          query_[n].Load(QueryOf<kHeadDim>(item, task, n * kPairsATile + lane_ / 8), lane_);
+          query_[n].Load(QueryOf<kHeadDim>(item, task, n * kPairsATile + lane_ / 8), lane_,
+                         kIntKeys ? scratch_ + kQueryOffset + n * kKeptQueryBytes : nullptr);
       constexpr float kLog2E = 1.4426950408889634f;
       score_scale_[n] = __shfl_sync(~0u, largest, 8 * j_) * item.scale * kLog2E;
       limit_[n] = end_of_first + TokenOfPair(item, task.first_pair + n * kPairsATile + j_);

@@ -53,8 +53,9 @@ struct FixedPointSums {
   }
   // The sum of row g (r = 0) or g + 8 (r = 1).
   __device__ __forceinline__ float Get(int n, int r) const {
-    return fmaf(__int_as_float(value[n][2 * r]) - kMagic, 256.0f,
-                __int_as_float(value[n][2 * r + 1]) - kMagic);
+    // 256 * high, less what the low part has too much: exact.
+    const float high = fmaf(__int_as_float(value[n][2 * r]), 256.0f, -257.0f * kMagic);
+    return high + __int_as_float(value[n][2 * r + 1]);
   }
 };
 template <>

@@ -35,15 +35,19 @@ __device__ __forceinline__ const float* QueryOf(const AttendItem& item, const At
 template <int kHeadDim>
 __device__ __forceinline__ void LoadFactors(const int8_t* exponents, int lane, uint8_t* scratch,
                                             float (&factors)[kHeadDim / 8]) {
-  float* all = reinterpret_cast<float*>(scratch);
+  float4* all = reinterpret_cast<float4*>(scratch);
 #pragma unroll
-  for (int i = 0; i < kHeadDim / kLanes; ++i) {
-    all[i * kLanes + lane] = Exp2(0.5f * static_cast<float>(exponents[i * kLanes + lane]));
+  for (int i = 0; i < kHeadDim / 4; i += kLanes) {
+    if (i + lane >= kHeadDim / 4) break;
+    const char4 e = reinterpret_cast<const char4*>(exponents)[i + lane];
+    all[i + lane] =
+        make_float4(Exp2(0.5f * static_cast<float>(e.x)), Exp2(0.5f * static_cast<float>(e.y)),
+                    Exp2(0.5f * static_cast<float>(e.z)), Exp2(0.5f * static_cast<float>(e.w)));
   }
   __syncwarp();
 #pragma unroll
   for (int i = 0; i < kHeadDim / 32; ++i) {
-    const float4 f = reinterpret_cast<const float4*>(all)[lane % 8 + 8 * i];
+    const float4 f = all[lane % 8 + 8 * i];
     factors[4 * i] = f.x;
     factors[4 * i + 1] = f.y;
     factors[4 * i + 2] = f.z;
@@ -59,8 +63,8 @@ __device__ __forceinline__ float MaxOfEight(float x) {
   return x;
 }
 
-// Keeps the queries of 4 pairs: a lane has channels 4 * (lane % 8 + 8 * i) + 0 .. 3 of pair
-// lane / 8, relative to the pair's largest magnitude, far from float32's limits.
+// Keeps the queries of 4 pairs in shared memory: a lane has channels 4 * (lane % 8 + 8 * i) + 0 ..
+// 3 of pair lane / 8, relative to the pair's largest magnitude, far from float32's limits.
 template <int kHeadDim>
 class QueryTile {
  public:
@@ -69,24 +73,34 @@ class QueryTile {
   // Words between columns in scratch memory: free of bank conflicts.
   static constexpr int kColumnStride = kHeadDim / 4 + 4;
   static constexpr int kScratchBytes = 8 * kColumnStride * 4;
+  static constexpr int kKeptBytes = kLanes * kValues * 4;
 
-  // `query` is that of pair lane / 8, or null. Returns the largest magnitude.
-  __device__ __forceinline__ float Load(const float* query, int lane) {
+  // `query` is that of pair lane / 8, or null; `kept` has kKeptBytes for Prepare, or is null where
+  // only PrepareHalf follows. Returns the largest magnitude.
+  __device__ __forceinline__ float Load(const float* query, int lane, void* kept) {
+    float values[kValues];
     float largest = 0.0f;
 #pragma unroll
     for (int i = 0; i < kValues / 4; ++i) {
       float4 q = {0.0f, 0.0f, 0.0f, 0.0f};
       if (query != nullptr) q = reinterpret_cast<const float4*>(query)[lane % 8 + 8 * i];
-      values_[4 * i] = q.x;
-      values_[4 * i + 1] = q.y;
-      values_[4 * i + 2] = q.z;
-      values_[4 * i + 3] = q.w;
+      values[4 * i] = q.x;
+      values[4 * i + 1] = q.y;
+      values[4 * i + 2] = q.z;
+      values[4 * i + 3] = q.w;
       largest = fmaxf(largest, fmaxf(fmaxf(fabsf(q.x), fabsf(q.y)), fmaxf(fabsf(q.z), fabsf(q.w))));
     }
     largest = MaxOfEight(largest);
     inverse_largest_ = largest > 1e-37f ? 1.0f / largest : 0.0f;
+    if (kept == nullptr) return largest;
+    kept_ = static_cast<float4*>(kept) + lane;
+    // A lane reads what it wrote itself.
 #pragma unroll
-    for (int i = 0; i < kValues; ++i) values_[i] *= inverse_largest_;
+    for (int i = 0; i < kValues / 4; ++i) {
+      kept_[i * kLanes] =
+          make_float4(values[4 * i] * inverse_largest_, values[4 * i + 1] * inverse_largest_,
+                      values[4 * i + 2] * inverse_largest_, values[4 * i + 3] * inverse_largest_);
+    }
     return largest;
   }
 
@@ -97,9 +111,17 @@ class QueryTile {
     float scaled[kValues];
     float largest = 0.0f;
 #pragma unroll
-    for (int i = 0; i < kValues; ++i) {
-      scaled[i] = values_[i] * factors[i];
-      largest = fmaxf(largest, fabsf(scaled[i]));
+    for (int i = 0; i < kValues / 4; ++i) {
+      const float4 q = kept_[i * kLanes];
+      scaled[4 * i] = q.x * factors[4 * i];
+      scaled[4 * i + 1] = q.y * factors[4 * i + 1];
+      scaled[4 * i + 2] = q.z * factors[4 * i + 2];
+      scaled[4 * i + 3] = q.w * factors[4 * i + 3];
+    }
+#pragma unroll
+    for (int i = 0; i < kValues; i += 4) {
+      largest = fmaxf(largest, fmaxf(fmaxf(fabsf(scaled[i]), fabsf(scaled[i + 1])),
+                                     fmaxf(fabsf(scaled[i + 2]), fabsf(scaled[i + 3]))));
     }
     largest = MaxOfEight(largest);
     const float inverse = largest > 1e-30f ? __fdividef(kFixedPointRange, largest) : 0.0f;
@@ -141,7 +163,7 @@ class QueryTile {
   }
 
  private:
-  float values_[kValues];
+  float4* kept_ = nullptr;
   float inverse_largest_ = 0.0f;
 };
 
