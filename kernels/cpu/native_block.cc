@@ -192,7 +192,7 @@ void NativeToCanonical(const NativePart& part, const uint8_t* native, uint8_t* c
   CopyExponentsAndScales(part, native, canonical);
   const ElementMap map(part);
   const int num_words = part.head_dim;
-  uint16_t packed[kMaxElements];
+  uint16_t packed[kMaxElements] = {};
   uint16_t dense[kMaxElements];
   UnpackNative(native + part.layout.code_offset, part.bits, part.kept, packed);
   const uint16_t* next = packed;

@@ -1,5 +1,6 @@
 // Errors of the server: an absl::Status whose payloads say, for programs, what is wrong. The rpc
-// layer turns them into google.rpc details (server/rpc/grpc_status.h); no layer below knows protobuf.
+// layer turns them into google.rpc details (server/rpc/grpc_status.h); no layer below knows
+// protobuf.
 //
 // Thread-safe: pure functions.
 #ifndef KVATTEND_SERVER_BASE_ERROR_H_

@@ -143,10 +143,8 @@ void PrometheusMetrics::AddEngineSeries() {
                          .Name("kvattend_queue_wait_seconds")
                          .Help("Time that operations waited for the executor.")
                          .Register(*registry_);
-  auto& batch_size = BuildHistogram()
-                         .Name("kvattend_batch_size")
-                         .Help("Items of a call.")
-                         .Register(*registry_);
+  auto& batch_size =
+      BuildHistogram().Name("kvattend_batch_size").Help("Items of a call.").Register(*registry_);
   for (int i = 0; i < kNumEngineOps; ++i) {
     const auto op = static_cast<EngineOp>(i);
     const prometheus::Labels labels = {{"op", ToString(EngineOpName(op))}};
