@@ -1,10 +1,12 @@
 // kvattend-server: reads flags and the environment, serves until SIGTERM or SIGINT, drains.
 //
-// Exit codes: 0 after a clean stop, 1 where the server could not start, 2 for bad flags.
+// Exit codes: 0 after a clean stop, 1 where the server could not start, 2 for bad flags, 3 where
+// the device failed.
 #include <pthread.h>
 #include <signal.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -31,9 +33,9 @@ ABSL_FLAG(std::string, listen, "127.0.0.1:50051",
 ABSL_FLAG(std::string, metrics_listen, "127.0.0.1:9464",
           "Where Prometheus scrapes GET /metrics; port 0 takes a free one.");
 ABSL_FLAG(bool, insecure, false, "Allow --listen to be reached by others, without TLS.");
-ABSL_FLAG(std::string, device, "auto", "auto, cpu or cuda.");
+ABSL_FLAG(std::string, device, "auto", "auto (cuda where there is a GPU), cpu or cuda.");
 ABSL_FLAG(std::string, kv_memory, "1GiB",
-          "Memory for KV caches, e.g. 512M (10^6), 4GiB (2^30) or 50% of the machine's.");
+          "Memory for KV caches, e.g. 512M (10^6), 4GiB (2^30) or 50% of the device's.");
 ABSL_FLAG(std::string, threads, "0", "Threads of the CPU backend; 0: one for each core.");
 ABSL_FLAG(std::string, max_message_mb, "64", "Largest request and answer, in MiB; up to 2047.");
 ABSL_FLAG(std::string, max_queue_depth, "1024",
@@ -50,6 +52,7 @@ namespace {
 
 constexpr int kCannotStart = 1;
 constexpr int kBadFlags = 2;
+constexpr int kDeviceFailed = 3;
 
 absl::CommandLineFlag& FindFlag(const std::string& name) {
   return *absl::FindCommandLineFlag(name);
@@ -158,7 +161,13 @@ int Run(int argc, char** argv) {
         "grpc", {{"detail", args->message}});
   });
 
-  absl::StatusOr<std::unique_ptr<Server>> server = Server::Create(*options, g_logger);
+  std::atomic<bool> device_failed = false;
+  absl::StatusOr<std::unique_ptr<Server>> server =
+      Server::Create(*options, g_logger, [&device_failed] {
+        device_failed = true;
+        // Stops the server as if asked to, so that whoever supervises it starts another.
+        kill(getpid(), SIGTERM);
+      });
   if (!server.ok()) return Fail(server.status(), kCannotStart);
   if (!options->port_file.empty()) {
     const absl::Status status =
@@ -176,7 +185,7 @@ int Run(int argc, char** argv) {
     _exit(kCannotStart);
   }).detach();
   (*server)->Shutdown();
-  return 0;
+  return device_failed ? kDeviceFailed : 0;
 }
 
 }  // namespace

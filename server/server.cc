@@ -2,7 +2,6 @@
 
 #include <unistd.h>
 
-#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <fstream>
@@ -17,10 +16,11 @@
 #include "grpcpp/server.h"
 #include "grpcpp/server_builder.h"
 #include "kernels/base/status_macros.h"
-#include "kernels/cpu/cpu_backend.h"
+#include "server/backend_choice.h"
 #include "server/base/clock.h"
 #include "server/engine/engine.h"
 #include "server/observability/call_monitor.h"
+#include "server/observability/device_metrics.h"
 #include "server/observability/metrics_exposer.h"
 #include "server/observability/process_metrics.h"
 #include "server/observability/prometheus_metrics.h"
@@ -36,31 +36,6 @@ namespace {
 constexpr const char* kHealthNames[] = {"", "kvattend.v1.SessionService",
                                         "kvattend.v1.AttentionService", "kvattend.v1.CodecService",
                                         "kvattend.v1.ServerService"};
-
-// What this process may use: the machine's memory, or less where it is in a container.
-int64_t AvailableMemoryBytes() {
-  int64_t bytes = int64_t{sysconf(_SC_PHYS_PAGES)} * getpagesize();
-  // "max" where there is no limit.
-  std::ifstream cgroup_limit("/sys/fs/cgroup/memory.max");
-  if (int64_t limit = 0; cgroup_limit >> limit) bytes = std::min(bytes, limit);
-  return bytes;
-}
-
-int64_t MemoryBytes(const MemorySize& size) {
-  if (size.share == 0.0) return size.bytes;
-  return static_cast<int64_t>(static_cast<double>(AvailableMemoryBytes()) * size.share);
-}
-
-absl::StatusOr<std::unique_ptr<Backend>> MakeBackend(const ServerOptions& options) {
-  if (options.device == DeviceChoice::kCuda) {
-    return absl::UnimplementedError("--device=cuda: this build has no CUDA backend; it has: cpu");
-  }
-  KVATTEND_ASSIGN_OR_RETURN(
-      std::unique_ptr<Backend> backend,
-      CpuBackend::Create({.arena_bytes = static_cast<uint64_t>(MemoryBytes(options.kv_memory)),
-                          .num_threads = options.num_threads}));
-  return backend;
-}
 
 Limits MakeLimits(const ServerOptions& options) {
   Limits limits;
@@ -102,12 +77,13 @@ class Server::Impl {
         codec_(&environment_),
         server_info_(&environment_, {.version = ServerVersion(),
                                      .commit = ServerCommit(),
-                                     .missing_capabilities = {"cuda"}}) {}
+                                     .missing_capabilities = MissingCapabilities()}) {}
 
   absl::Status Start(const ServerOptions& options) {
     KVATTEND_ASSIGN_OR_RETURN(
         exposer_, MetricsExposer::Start(options.metrics_listen,
-                                        {metrics_.registry(), std::make_shared<ProcessMetrics>()}));
+                                        {metrics_.registry(), std::make_shared<ProcessMetrics>(),
+                                         std::make_shared<DeviceMetrics>(backend_.get())}));
     grpc::EnableDefaultHealthCheckService(true);
     grpc::reflection::InitProtoReflectionServerBuilderPlugin();
     grpc::ServerBuilder builder;
@@ -145,6 +121,12 @@ class Server::Impl {
     logger_.Info("stopped");
   }
 
+  // On the executor's thread, so before Shutdown has drained it.
+  void OnDeviceFault(const absl::Status& fault) {
+    logger_.Log(spdlog::level::err, "device fault", {{"detail", std::string(fault.message())}});
+    SetServing(false);
+  }
+
   int grpc_port() const { return grpc_port_; }
   int metrics_port() const { return exposer_->port(); }
 
@@ -173,10 +155,18 @@ class Server::Impl {
   std::unique_ptr<grpc::Server> grpc_server_;
 };
 
-absl::StatusOr<std::unique_ptr<Server>> Server::Create(const ServerOptions& options,
-                                                       Logger* logger) {
-  KVATTEND_ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, MakeBackend(options));
+absl::StatusOr<std::unique_ptr<Server>> Server::Create(const ServerOptions& options, Logger* logger,
+                                                       std::function<void()> on_device_fault) {
+  // Filled before anything asks the backend for work.
+  const auto server = std::make_shared<Impl*>(nullptr);
+  KVATTEND_ASSIGN_OR_RETURN(
+      std::unique_ptr<Backend> backend,
+      MakeBackend(options, [server, on_device_fault](const absl::Status& fault) {
+        (*server)->OnDeviceFault(fault);
+        if (on_device_fault) on_device_fault();
+      }));
   auto impl = std::make_unique<Impl>(options, logger, std::move(backend));
+  *server = impl.get();
   KVATTEND_RETURN_IF_ERROR(impl->Start(options));
   return std::unique_ptr<Server>(new Server(std::move(impl)));
 }

@@ -5,6 +5,7 @@
 #ifndef KVATTEND_SERVER_SERVER_H_
 #define KVATTEND_SERVER_SERVER_H_
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -20,9 +21,12 @@ class Server {
  public:
   // Takes the memory, binds the ports and serves. UNIMPLEMENTED for a device that this build lacks,
   // RESOURCE_EXHAUSTED where the memory cannot be had, UNAVAILABLE where an address cannot.
-  // The logger outlives the server.
+  // The logger outlives the server. When the device has failed for good, the server says
+  // NOT_SERVING and calls `on_device_fault`, on a thread of its own that must not wait for
+  // Shutdown: only a new process can use the device again.
   static absl::StatusOr<std::unique_ptr<Server>> Create(const ServerOptions& options,
-                                                        Logger* logger);
+                                                        Logger* logger,
+                                                        std::function<void()> on_device_fault = {});
   // Shuts down first.
   ~Server();
 

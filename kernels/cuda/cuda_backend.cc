@@ -1,6 +1,7 @@
 #include "kernels/cuda/cuda_backend.h"
 
 #include <algorithm>
+#include <functional>
 #include <mutex>
 #include <utility>
 #include <vector>
@@ -40,7 +41,7 @@ class CudaBackend final : public Backend {
  public:
   static absl::StatusOr<std::unique_ptr<Backend>> Create(const CudaBackendOptions& options) {
     KVATTEND_ASSIGN_OR_RETURN(const CudaDevice device, FindCudaDevice());
-    std::unique_ptr<CudaBackend> backend(new CudaBackend(device));
+    std::unique_ptr<CudaBackend> backend(new CudaBackend(device, options.on_fault));
     KVATTEND_ASSIGN_OR_RETURN(backend->stream_, Stream::Create());
     KVATTEND_ASSIGN_OR_RETURN(backend->arena_, DeviceBuffer::Create(options.arena_bytes));
     // Kernels load whole pages, whatever of them has been written.
@@ -203,7 +204,8 @@ class CudaBackend final : public Backend {
   }
 
  private:
-  explicit CudaBackend(const CudaDevice& device) : device_{"cuda", device.name} {}
+  CudaBackend(const CudaDevice& device, std::function<void(const absl::Status&)> on_fault)
+      : device_{"cuda", device.name}, on_fault_(std::move(on_fault)) {}
 
   uint8_t* arena() const { return arena_.as<uint8_t>(); }
   uint8_t* scratch() const { return scratch_.as<uint8_t>(); }
@@ -220,8 +222,11 @@ class CudaBackend final : public Backend {
     // In any case, since what was enqueued before an error still uses the call's memory.
     status.Update(stream_.Synchronize());
     if (absl::IsUnavailable(status)) {
-      std::lock_guard lock(fault_mutex_);
-      fault_ = status;
+      {
+        std::lock_guard lock(fault_mutex_);
+        fault_ = status;
+      }
+      if (on_fault_) on_fault_(status);
     }
     return status;
   }
@@ -318,6 +323,7 @@ class CudaBackend final : public Backend {
   }
 
   const DeviceInfo device_;
+  const std::function<void(const absl::Status&)> on_fault_;
   mutable std::mutex fault_mutex_;
   absl::Status fault_;
   PinnedPool staging_;

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -24,6 +25,8 @@ absl::StatusOr<CudaDevice> FindCudaDevice();
 struct CudaBackendOptions {
   // Of the device; taken at once.
   uint64_t arena_bytes = uint64_t{1} << 30;
+  // Called at the first device fault, with it, on the thread of the call that found it.
+  std::function<void(const absl::Status&)> on_fault;
 };
 
 // RESOURCE_EXHAUSTED where the device has not as much memory, UNAVAILABLE where it fails. The first

@@ -1,13 +1,16 @@
 #!/bin/sh
-# Copies GPU test programs and the shared libraries that they need, so that they run on a machine
-# with a driver and little else:
+# Copies the GPU's test programs, benchmarks and the server with the shared libraries that they need,
+# so that they run on a machine with a driver and little else:
 #   bundle.sh <build directory> <bundle directory>
-#   LD_LIBRARY_PATH=<bundle directory>/lib <bundle directory>/gpu_attend_test
+#   <bundle directory>/run.sh
 set -eu
 build=$1
 bundle=$2
-mkdir -p "$bundle/lib"
-for program in tests/gpu/gpu_attend_test tests/bench/cuda/gpu_attend_bench; do
+here=$(dirname "$0")
+mkdir -p "$bundle/lib" "$bundle/tests/data"
+for program in tests/gpu/gpu_attend_test tests/gpu/gpu_compress_test tests/gpu/gpu_fault_test \
+  tests/kernels/cuda/cuda_conformance_test tests/bench/cuda/gpu_attend_bench \
+  tests/bench/cuda/gpu_codec_bench server/kvattend-server client/cli/kvattend; do
   cp "$build/$program" "$bundle/"
   strip "$bundle/$(basename "$program")"
   # The C library must be the machine's own.
@@ -15,4 +18,6 @@ for program in tests/gpu/gpu_attend_test tests/bench/cuda/gpu_attend_bench; do
     grep -vE '/(libc|libm|libdl|librt|libpthread|ld-linux[^/]*)\.so' |
     while read -r library; do cp -L "$library" "$bundle/lib/"; done
 done
-cp "$(dirname "$0")"/../bench/cuda/*.py "$bundle/"
+# What `kvattend replay` replays.
+cp -r "$here/../data/golden" "$bundle/tests/data/"
+cp "$here/run.sh" "$here"/../bench/cuda/*.py "$bundle/"

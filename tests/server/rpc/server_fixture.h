@@ -79,6 +79,7 @@ class ServerTest : public ::testing::Test {
   explicit ServerTest(ServerOptions options = {}) {
     options.listen = "127.0.0.1:0";
     options.metrics_listen = "127.0.0.1:0";
+    options.device = DeviceChoice::kCpu;
     options.kv_memory = {.bytes = int64_t{64} << 20};
     options.num_threads = 2;
     auto server = Server::Create(options, &logger_);

@@ -171,9 +171,6 @@ TEST(ServerCreateTest, SaysWhyItCannotStart) {
   ServerOptions same_metrics = options;
   same_metrics.metrics_listen = absl::StrCat("127.0.0.1:", (*first)->metrics_port());
   EXPECT_EQ(Server::Create(same_metrics, &logger).status().code(), absl::StatusCode::kUnavailable);
-  ServerOptions cuda = options;
-  cuda.device = DeviceChoice::kCuda;
-  EXPECT_EQ(Server::Create(cuda, &logger).status().code(), absl::StatusCode::kUnimplemented);
 }
 
 TEST(WritePortFileTest, WritesBothPorts) {
