@@ -45,7 +45,10 @@ Limits MakeLimits(const ServerOptions& options) {
 }
 
 void SetConnectionOptions(const ServerOptions& options, grpc::ServerBuilder* builder) {
-  builder->SetMaxReceiveMessageSize(static_cast<int>(options.max_message_bytes));
+  // gRPC refuses without details what is longer than this; the handlers refuse, with details, what
+  // is over the limit by less.
+  builder->SetMaxReceiveMessageSize(static_cast<int>(
+      std::min<int64_t>(options.max_message_bytes / 4 * 5, std::numeric_limits<int>::max())));
   builder->SetMaxSendMessageSize(static_cast<int>(options.max_message_bytes));
   // Two servers on one port would share its connections, and sessions would seem to come and go.
   builder->AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);

@@ -32,8 +32,14 @@ Call::Call(const RpcEnvironment& environment, Method method, grpc::CallbackServe
   environment_.observer->CallStarted(method);
 }
 
-absl::Status Call::Accept(const grpc::ByteBuffer& request, google::protobuf::Message* message) {
+absl::Status Call::CheckEnvelope(const grpc::ByteBuffer& request) {
   KVATTEND_ASSIGN_OR_RETURN(shard_, Shard(grpc_context_->client_metadata()));
+  return CheckRequestSize(static_cast<int64_t>(request.Length()),
+                          environment_.limits.max_message_bytes);
+}
+
+absl::Status Call::Accept(const grpc::ByteBuffer& request, google::protobuf::Message* message) {
+  KVATTEND_RETURN_IF_ERROR(CheckEnvelope(request));
   // Parsing empties the buffer that it is given; a copy shares the bytes.
   grpc::ByteBuffer bytes(request);
   if (grpc::SerializationTraits<google::protobuf::Message>::Deserialize(&bytes, message).ok()) {
@@ -44,7 +50,7 @@ absl::Status Call::Accept(const grpc::ByteBuffer& request, google::protobuf::Mes
 
 absl::Status Call::Accept(const grpc::ByteBuffer& request, absl::Span<const TensorField> tensors,
                           std::vector<grpc::Slice>* slices, google::protobuf::Message* message) {
-  KVATTEND_ASSIGN_OR_RETURN(shard_, Shard(grpc_context_->client_metadata()));
+  KVATTEND_RETURN_IF_ERROR(CheckEnvelope(request));
   if (request.Dump(slices).ok() && ParseTensorRequest(*slices, tensors, message)) {
     return absl::OkStatus();
   }

@@ -100,6 +100,8 @@ class Call final : public grpc::ServerUnaryReactor {
   Call(const RpcEnvironment& environment, Method method, grpc::CallbackServerContext* context,
        grpc::ByteBuffer* response);
 
+  // What is checked before a request is read: its metadata and its size.
+  absl::Status CheckEnvelope(const grpc::ByteBuffer& request);
   // Checks the metadata and parses the request.
   absl::Status Accept(const grpc::ByteBuffer& request, google::protobuf::Message* message);
   // The same without the tensors, which then lie in `slices`.

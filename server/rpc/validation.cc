@@ -67,6 +67,15 @@ absl::Status CheckByteCount(const FieldPath& field, std::optional<int64_t> expec
                    " bytes by the shapes given, found ", found));
 }
 
+absl::Status CheckRequestSize(int64_t size_bytes, int64_t max_bytes) {
+  if (size_bytes <= max_bytes) return absl::OkStatus();
+  return Error(absl::StatusCode::kResourceExhausted, "MESSAGE_TOO_LARGE",
+               absl::StrCat("the request has ", size_bytes, " bytes, more than the limit of ",
+                            max_bytes, ": send it in parts"))
+      .With("request_bytes", size_bytes)
+      .With("max_message_bytes", max_bytes);
+}
+
 absl::Status CheckAnswerSize(int64_t size_bytes, int64_t max_bytes) {
   if (size_bytes <= max_bytes) return absl::OkStatus();
   return Error(absl::StatusCode::kResourceExhausted, "RESPONSE_TOO_LARGE",

@@ -55,6 +55,9 @@ class ByteTotal {
 // for more than any message holds.
 absl::Status CheckByteCount(const FieldPath& field, std::optional<int64_t> expected, size_t found);
 
+// RESOURCE_EXHAUSTED MESSAGE_TOO_LARGE for a request of more than max_bytes.
+absl::Status CheckRequestSize(int64_t size_bytes, int64_t max_bytes);
+
 // RESOURCE_EXHAUSTED RESPONSE_TOO_LARGE if an answer of `size_bytes` exceeds `max_bytes`.
 absl::Status CheckAnswerSize(int64_t size_bytes, int64_t max_bytes);
 

@@ -289,6 +289,9 @@ def test_scores_too_large_for_an_answer(client, server):
 def test_a_message_over_the_limit(client):
     limit = client.server.GetServerInfo(client.pb.server.GetServerInfoRequest()).limits.max_message_bytes
     request = client.pb.attention.AppendRequest(dtype=1, keys=bytes(limit + 1))
+    assert refused(lambda: client.attention.Append(request))[:2] == ("RESOURCE_EXHAUSTED", "MESSAGE_TOO_LARGE")
+    # What is far over the limit, gRPC refuses by itself, and so without details.
+    request = client.pb.attention.AppendRequest(dtype=1, keys=bytes(2 * limit))
     with pytest.raises(grpc.RpcError) as failure:
         client.attention.Append(request)
     assert failure.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
